@@ -1,0 +1,2 @@
+//! The `certfleet` command.
+fn main() {}
