@@ -1,1 +1,4 @@
-//! certfleet.
+//! certfleet keeps TLS certificates renewed, installed and proven on every host that serves them.
+
+pub mod model;
+pub mod secret;

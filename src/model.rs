@@ -1,0 +1,14 @@
+//! Everything that can be decided without touching the world.
+//!
+//! No I/O, no clock, no randomness: `now` is a parameter, chance is a hash of a name.
+//! `tests/it/architecture.rs` holds this folder to it.
+
+pub mod cert;
+pub mod desired;
+pub mod name;
+pub mod observed;
+pub mod plan;
+pub mod problem;
+pub mod report;
+pub mod schedule;
+pub mod state;

@@ -1,0 +1,113 @@
+//! What certs.toml asks for, as the planner sees it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+use super::name::{CertName, DnsAccountName, Domain, HostName, IssuerName};
+
+/// Everything that is wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Desired {
+    /// The certificates, by name.
+    pub certificates: BTreeMap<CertName, Certificate>,
+    /// The hosts, by name.
+    pub hosts: BTreeMap<HostName, Host>,
+    /// The issuers, by name.
+    pub issuers: BTreeMap<IssuerName, Issuer>,
+}
+
+/// One certificate that is renewed for ever.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Certificate {
+    /// Its name: of the lineage, of its folder in the store and on hosts.
+    pub name: CertName,
+    /// The domains it covers: at least one, none twice, in the order of certs.toml.
+    pub domains: Vec<Domain>,
+    /// Who issues it.
+    pub issuer: IssuerName,
+    /// The DNS account that answers its challenges.
+    pub dns: DnsAccountName,
+    /// Where it is installed; groups are resolved, none twice.
+    pub hosts: Vec<HostName>,
+    /// The type of its key.
+    pub key: KeyType,
+    /// The names (SNI) that hosts are probed with; never a wildcard; empty = not probed.
+    pub verify_names: Vec<Domain>,
+    /// When to renew, in place of ARI and the fractions of the life.
+    pub renew_before: Option<Margin>,
+    /// Changes whenever the entry, its issuer or its dns account changes in certs.toml:
+    /// what a person had to mend may then be mended.
+    pub revision: String,
+}
+
+/// The type of a certificate's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyType {
+    /// NIST P-256.
+    #[default]
+    EcdsaP256,
+    /// NIST P-384.
+    EcdsaP384,
+    /// RSA of 2048 bits.
+    #[serde(rename = "rsa-2048")]
+    Rsa2048,
+    /// RSA of 4096 bits.
+    #[serde(rename = "rsa-4096")]
+    Rsa4096,
+}
+
+/// A time before the end of a certificate's life.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Margin {
+    /// A fixed time.
+    Time(SignedDuration),
+    /// A fraction of the certificate's life, above 0 and below 1.
+    Fraction(f64),
+}
+
+/// A certificate authority and our account there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Issuer {
+    /// Its name in certs.toml.
+    pub name: IssuerName,
+    /// The URL of the ACME directory (https).
+    pub directory: String,
+    /// `mailto:` URIs for the account.
+    pub contact: Vec<String>,
+    /// PEM file trusted for the directory's own HTTPS, in place of the system's roots.
+    pub directory_ca: Option<PathBuf>,
+    /// PEM file of the roots that served chains should lead to, in place of the system's.
+    pub roots: Option<PathBuf>,
+}
+
+/// A machine that serves certificates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Host {
+    /// Its name in certs.toml.
+    pub name: HostName,
+    /// Where SSH finds it: an IP address or a name for the system's resolver.
+    pub address: String,
+    /// SSH port.
+    pub port: u16,
+    /// SSH user.
+    pub user: String,
+    /// The private key to log in with; `None` is `ssh/id_ed25519` in the store.
+    pub identity: Option<PathBuf>,
+    /// Pinned host keys, as `ssh-ed25519 AAAA…`; empty = by `known_hosts`.
+    pub host_key: Vec<String>,
+    /// Known-hosts files that are asked when nothing is pinned, first to last.
+    pub known_hosts: Vec<PathBuf>,
+    /// Absolute directory on the host that certificates are installed in.
+    pub directory: String,
+    /// Command that tests the web server's configuration.
+    pub test: String,
+    /// Command that makes the web server load the new certificates.
+    pub reload: String,
+    /// Addresses that are probed; empty = every address of the host at port 443.
+    pub verify: Vec<SocketAddr>,
+}

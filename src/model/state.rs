@@ -1,0 +1,172 @@
+//! What is remembered: facts only. Standing is derived from them, never stored.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::desired::KeyType;
+use super::name::{CertName, DnsAccountName, Domain, Fingerprint, HostName, IssuerName, VersionNumber};
+use super::problem::Problem;
+
+/// Everything the store holds, as read at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// By certificate; also those that certs.toml no longer names.
+    pub certificates: BTreeMap<CertName, CertState>,
+    /// By host, then certificate: what we did there.
+    pub hosts: BTreeMap<HostName, BTreeMap<CertName, HostFacts>>,
+    /// TXT records that we set, or were about to set, and have not removed.
+    pub debts: Vec<TxtDebt>,
+}
+
+/// What is remembered of one certificate.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CertState {
+    /// The versions whose key and chain are in the store.
+    #[serde(default)]
+    pub versions: BTreeMap<VersionNumber, Version>,
+    /// The order that is under way; its key is in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<OpenOrder>,
+    /// How issuing failed since it last worked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// What the CA suggests for the newest version (RFC 9773).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_info: Option<RenewalInfo>,
+}
+
+impl CertState {
+    /// The newest version, with its number.
+    pub fn newest(&self) -> Option<(VersionNumber, &Version)> {
+        self.versions.last_key_value().map(|(number, version)| (*number, version))
+    }
+}
+
+/// One issued certificate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Version {
+    /// The domains of the leaf.
+    pub domains: Vec<Domain>,
+    /// Who issued it, by its name in certs.toml.
+    pub issuer: IssuerName,
+    /// The directory it came from.
+    pub directory: String,
+    /// The type of its key.
+    pub key: KeyType,
+    /// Serial number in lower-case hex.
+    pub serial: String,
+    /// SHA-256 of the leaf.
+    pub fingerprint: Fingerprint,
+    /// Start of its validity.
+    pub not_before: Timestamp,
+    /// End of its validity.
+    pub not_after: Timestamp,
+    /// When we stored it.
+    pub issued_at: Timestamp,
+    /// Its identifier for ARI (RFC 9773 section 4.1), if it has the needed extension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ari_id: Option<String>,
+}
+
+/// An order that has been started and not ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OpenOrder {
+    /// Its URL at the CA; `None` until the CA has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The domains ordered.
+    pub domains: Vec<Domain>,
+    /// The issuer it was sent to.
+    pub issuer: IssuerName,
+    /// That issuer's directory.
+    pub directory: String,
+    /// The type of the key that is kept for it.
+    pub key: KeyType,
+    /// When it was begun.
+    pub started: Timestamp,
+}
+
+/// How an operation failed, repeatedly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Failure {
+    /// How many times in a row.
+    pub count: u32,
+    /// The first of them.
+    pub first: Timestamp,
+    /// The last of them.
+    pub last: Timestamp,
+    /// What happened the last time.
+    pub problem: Problem,
+    /// The revision of the certificate's entry that failed.
+    pub revision: String,
+}
+
+/// A CA's suggestion when to renew (RFC 9773 section 4.2).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RenewalInfo {
+    /// The certificate it speaks of.
+    pub fingerprint: Fingerprint,
+    /// Start of the window; `None` when the CA answered without a usable one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<(Timestamp, Timestamp)>,
+    /// Page on which the CA explains the window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<String>,
+    /// When to ask again.
+    pub ask_again: Timestamp,
+}
+
+/// What we did with one certificate on one host.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HostFacts {
+    /// The version that our last completed transaction left current there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed: Option<Installed>,
+    /// When a probe last saw a certificate of ours served there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven_at: Option<Timestamp>,
+    /// How deploying failed since it last worked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// A version on a host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Installed {
+    /// Its number.
+    pub version: VersionNumber,
+    /// SHA-256 of its leaf.
+    pub fingerprint: Fingerprint,
+    /// When the transaction ended.
+    pub at: Timestamp,
+    /// Installed, but nothing on the host served it yet.
+    #[serde(default)]
+    pub pending: bool,
+}
+
+/// A TXT record that must be gone in the end; durable before it is set.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TxtDebt {
+    /// The certificate it was set for: its lock guards the record.
+    pub certificate: CertName,
+    /// The account that set it.
+    pub dns: DnsAccountName,
+    /// The zone it is in, with final dot.
+    pub zone: String,
+    /// Its owner name after all CNAMEs, with final dot.
+    pub owner: String,
+    /// Its value.
+    pub value: String,
+    /// When it was noted.
+    pub since: Timestamp,
+}
