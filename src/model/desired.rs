@@ -1,6 +1,6 @@
 //! What certs.toml asks for, as the planner sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -18,6 +18,8 @@ pub struct Desired {
     pub hosts: BTreeMap<HostName, Host>,
     /// The issuers, by name.
     pub issuers: BTreeMap<IssuerName, Issuer>,
+    /// The names of the DNS accounts.
+    pub dns: BTreeSet<DnsAccountName>,
 }
 
 /// One certificate that is renewed for ever.
