@@ -22,6 +22,8 @@ pub(crate) struct Key {
 /// What one server answers: the code in words, such as `No Error`, and the answers as zone file lines.
 pub(crate) fn ask(server: SocketAddr, name: &str, kind: &str) -> Result<(String, Vec<String>), String> {
     let mut message = Message::query();
+    // Without this BIND does not follow a CNAME into another of its zones.
+    message.metadata.recursion_desired = true;
     message.add_query(Query::query(parse(name)?, record_type(kind)?));
     let mut stream = connect(server)?;
     send(&mut stream, &message)?;

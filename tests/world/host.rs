@@ -233,7 +233,7 @@ impl Host {
     /// How often somebody came in by SSH.
     pub(crate) fn connections(&self) -> usize {
         let log = self.sshd.log();
-        log.lines().filter(|line| line.starts_with("Accepted ")).count()
+        log.lines().filter(|line| line.starts_with("Accepted publickey for ")).count()
     }
 
     /// How often the test command ran.

@@ -117,7 +117,8 @@ fn exchange(address: SocketAddr, head: &str, body: &str) -> Result<String, Strin
         answer.split_once("\r\n\r\n").ok_or_else(|| format!("https://{address} answers {answer:?}"))?;
     let line = head.lines().next().unwrap_or_default();
     if line.split_whitespace().nth(1) != Some("200") {
-        return Err(format!("https://{address} answers {line:?}: {body}"));
+        let asked = request.lines().next().unwrap_or_default();
+        return Err(format!("https://{address} answers {line:?} to {asked:?}: {body}"));
     }
     Ok(body.to_owned())
 }

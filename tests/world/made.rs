@@ -69,19 +69,6 @@ pub(crate) fn self_signed(domains: &[&str], from: i64, until: i64) -> Result<Pai
     pair(leaf(domains, from, until)?, None, String::new())
 }
 
-/// Issues under a CA given by its certificate and its private key, both in PEM.
-pub(crate) fn issue_under(
-    ca: &str,
-    ca_key: &str,
-    domains: &[&str],
-    from: i64,
-    until: i64,
-) -> Result<Pair, String> {
-    let key = KeyPair::from_pem(ca_key).map_err(text)?;
-    let issuer = Issuer::from_ca_cert_pem(ca, key).map_err(text)?;
-    pair(leaf(domains, from, until)?, Some(&issuer), ca.to_owned())
-}
-
 /// Puts a pair where certbot would: numbered files in `archive/NAME`, links to the newest in `live/NAME`.
 pub(crate) fn install_as_certbot(root: &Path, name: &str, pair: &Pair) -> Result<(), String> {
     let (archive, live) = (root.join("archive").join(name), root.join("live").join(name));

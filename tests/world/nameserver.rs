@@ -237,6 +237,7 @@ fn options(home: &Path, address: SocketAddr) -> String {
          allow-recursion {{ 127.0.0.0/8; }};\n\
          allow-transfer {{ 127.0.0.0/8; }};\n\
          empty-zones-enable no;\n\
+         max-cache-size 8m;\n\
          serial-query-rate 1000;\n\
          notify-rate 1000;\n\
          }};\n\

@@ -80,6 +80,11 @@ pub(crate) fn ssh_keygen() -> Result<Program, String> {
     find_or_fetch("ssh-keygen", "openssh-client", "usr/bin/ssh-keygen")
 }
 
+/// The SSH client that people use.
+pub(crate) fn ssh() -> Result<Program, String> {
+    find_or_fetch("ssh", "openssh-client", "usr/bin/ssh")
+}
+
 /// A program on the PATH, or where system programs are on machines whose users do not have that on the PATH.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
