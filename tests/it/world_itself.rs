@@ -21,7 +21,8 @@ use crate::world::look::{self, Served};
 use crate::world::nameserver::Notify;
 use crate::world::parts;
 use crate::world::pebble::Behaviour;
-use crate::world::{World, dns};
+use crate::world::process::{Service, Watchdog};
+use crate::world::{Extra, World, dns};
 
 #[test]
 fn dns_updates_with_the_key_are_taken_and_seen() {
@@ -95,6 +96,26 @@ fn the_acme_server_answers_under_its_own_ca_and_shows_its_roots() {
     world.pebble.start_again().unwrap();
     look::get(world.pebble.address, "/dir").unwrap();
     assert_ne!(fs::read_to_string(&world.pebble.roots).unwrap(), root);
+}
+
+#[test]
+fn an_acme_server_can_be_difficult() {
+    let behaviour = Behaviour {
+        blocked: vec!["blocked.test".to_owned()],
+        external_account: Some((
+            "kid-1".to_owned(),
+            "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W".to_owned(),
+        )),
+        alternate_roots: 1,
+        ..Behaviour::default()
+    };
+    let world = World::builder().pebble(behaviour.chaos()).start().unwrap();
+    let directory = look::get(world.pebble.address, "/dir").unwrap();
+    assert!(directory.contains("\"externalAccountRequired\": true"), "{directory}");
+    look::get(world.pebble.management, "/roots/1").unwrap();
+    let log = world.pebble.service.log();
+    assert!(log.contains("reject 5% of good nonces") && log.contains("50% of the time"), "{log}");
+    assert!(!log.contains("Disabling random VA sleeps"), "{log}");
 }
 
 #[tokio::test]
@@ -190,6 +211,40 @@ fn a_host_goes_down_and_comes_back_on_the_same_ports() {
     host.start().unwrap();
     assert!(host.served("media.social.test").unwrap().expired());
     assert_eq!(ssh(&world, host, "echo back").unwrap(), "back\n");
+}
+
+#[test]
+fn a_configuration_names_every_part_of_the_world() {
+    let world = World::builder().hosts(&["sally", "esme"]).secondary(Notify::After(1)).start().unwrap();
+    let extra = Extra { dns: "ttl = 5", host: "sudo = false", ..Extra::default() };
+    let certificate = "[[certificate]]\ndomains = [\"media.social.test\"]\nhosts = [\"cdn\"]";
+    let path = world.config_with(&extra, certificate).unwrap();
+    let config: toml::Table = fs::read_to_string(&path).unwrap().parse().unwrap();
+    assert_eq!(config["issuer"]["pebble"]["directory"].as_str(), Some(world.pebble.directory.as_str()));
+    assert_eq!(config["dns"]["main"]["authoritative"].as_array().unwrap().len(), 2);
+    assert_eq!(config["dns"]["main"]["ttl"].as_integer(), Some(5));
+    for host in &world.hosts {
+        let table = &config["host"][host.name.as_str()];
+        assert_eq!(table["address"].as_str(), Some(host.address.to_string().as_str()));
+        assert_eq!(table["host-key"][0].as_str(), Some(host.host_key.as_str()));
+        assert_eq!(table["sudo"].as_bool(), Some(false));
+    }
+    assert_eq!(config["group"]["cdn"].as_array().unwrap().len(), 2);
+    assert_eq!(config["certificate"][0]["hosts"][0].as_str(), Some("cdn"));
+}
+
+#[test]
+fn the_watchdog_kills_what_a_killed_test_leaves_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let watchdog = Watchdog::start().unwrap();
+    let mut sleep = Command::new("sleep");
+    sleep.arg("600");
+    let service = Service::new("sleep", sleep, &folder.path().join("log"), &watchdog, || true).unwrap();
+    service.start().unwrap();
+    assert!(service.running());
+    // What the kernel does when the test's process is gone: it closes the pipe.
+    watchdog.let_go();
+    eventually("the service was killed", || !service.running());
 }
 
 /// What a command prints on a host; what it said when it failed.

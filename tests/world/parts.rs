@@ -9,8 +9,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::process::run;
+
+/// How long lists of packages are good enough: the packages of one world are fetched one after the other.
+const FRESH_FOR: Duration = Duration::from_secs(600);
 
 /// A program, and where the libraries are that came with it.
 #[derive(Clone, Debug)]
@@ -190,7 +194,13 @@ impl Apt {
         ];
         let apt =
             Self { options: options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect() };
-        run(apt.command().arg("update"))?;
+        let updated = folder.join("apt").join(format!("{}.updated", suite.unwrap_or("release")));
+        let age =
+            fs::metadata(&updated).and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
+        if age.is_none_or(|age| age > FRESH_FOR) {
+            run(apt.command().arg("update"))?;
+            fs::write(&updated, "").map_err(|e| format!("{}: {e}", updated.display()))?;
+        }
         Ok(apt)
     }
 

@@ -56,10 +56,11 @@ impl Service {
     /// Starts it and waits until it answers; does nothing if it runs.
     pub(crate) fn start(&self) -> Result<(), String> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(child) = &mut inner.child
-            && matches!(child.try_wait(), Ok(None))
-        {
-            return Ok(());
+        if let Some(child) = &mut inner.child {
+            if matches!(child.try_wait(), Ok(None)) {
+                return Ok(());
+            }
+            self.watchdog.tell('-', child.id());
         }
         let child = inner
             .command
@@ -191,6 +192,15 @@ impl Watchdog {
         Ok(Arc::new(Self { shell: Mutex::new(Some((shell, stdin))) }))
     }
 
+    /// Lets it do its work now, as if this process had ended.
+    pub(crate) fn let_go(&self) {
+        let mut shell = self.shell.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((mut child, stdin)) = shell.take() {
+            drop(stdin);
+            let _ = child.wait();
+        }
+    }
+
     fn tell(&self, what: char, id: u32) {
         let mut shell = self.shell.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, stdin)) = &mut *shell {
@@ -202,11 +212,7 @@ impl Watchdog {
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
-        let mut shell = self.shell.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((mut child, stdin)) = shell.take() {
-            drop(stdin);
-            let _ = child.wait();
-        }
+        self.let_go();
     }
 }
 
