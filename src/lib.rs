@@ -1,4 +1,6 @@
 //! certfleet keeps TLS certificates renewed, installed and proven on every host that serves them.
 
 pub mod model;
+pub mod probe;
 pub mod secret;
+pub mod store;
