@@ -2,4 +2,6 @@
 
 pub mod acme;
 pub mod model;
+pub mod probe;
 pub mod secret;
+pub mod store;
