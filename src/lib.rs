@@ -1,4 +1,7 @@
 //! certfleet keeps TLS certificates renewed, installed and proven on every host that serves them.
 
+pub mod config;
+pub mod dns;
+pub mod kind;
 pub mod model;
 pub mod secret;
