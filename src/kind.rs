@@ -85,6 +85,10 @@ impl<'a> Context<'a> {
         self.found.borrow_mut().notes.push(Note { severity, at, message, remedy });
     }
 
+    fn take_back(&self, at: &Range<usize>, message: &str) {
+        self.found.borrow_mut().notes.retain(|note| note.at != *at || note.message != message);
+    }
+
     /// Keeps a place out of everything that is shown: it may hold a secret.
     pub fn hide(&self, at: Range<usize>) {
         self.found.borrow_mut().hidden.push(at);
@@ -138,6 +142,7 @@ pub struct Section<'a> {
     at: Range<usize>,
     table: DeTable<'a>,
     asked: Vec<&'static str>,
+    missing: Vec<(&'static str, String)>,
     context: &'a Context<'a>,
 }
 
@@ -152,7 +157,7 @@ impl<'a> Section<'a> {
     ) -> Self {
         let used = table.keys().map(|key| (kind, key.get_ref().to_string()));
         context.found.borrow_mut().keys.used.extend(used);
-        Self { kind, title: title.into(), at, table, asked: Vec::new(), context }
+        Self { kind, title: title.into(), at, table, asked: Vec::new(), missing: Vec::new(), context }
     }
 
     /// Takes a value out, as it stands in the file.
@@ -189,11 +194,8 @@ impl<'a> Section<'a> {
     fn needed(&mut self, key: &'static str, example: &str) -> Option<Spanned<DeValue<'a>>> {
         let value = self.take(key);
         if value.is_none() {
-            self.mistake(
-                self.at.clone(),
-                format!("{} needs `{key}`", self.title),
-                Remedy::Hint(format!("add `{key} = {example}`")),
-            );
+            let message = format!("{} needs `{key}`", self.title);
+            self.missing(key, message, Remedy::Hint(format!("add `{key} = {example}`")));
         }
         value
     }
@@ -255,6 +257,13 @@ impl<'a> Section<'a> {
         self.context.mistake(at, message, remedy);
     }
 
+    /// Records at the header that a key is missing. Taken back when a slip for it turns up.
+    pub fn missing(&mut self, key: &'static str, message: impl Into<String>, remedy: Remedy) {
+        let message = message.into();
+        self.mistake(self.at.clone(), message.clone(), remedy);
+        self.missing.push((key, message));
+    }
+
     /// Reports the keys that nobody asked for.
     pub fn finish(self) {
         for (key, value) in &self.table {
@@ -263,8 +272,13 @@ impl<'a> Section<'a> {
             self.context.hide_texts(value);
             let what = if self.kind.is_empty() && is_table { "table" } else { "key" };
             let remedy = match near(name, self.asked.iter().copied()) {
-                Some(meant) => Remedy::DidYouMean(meant.to_owned()),
-                None if is_table && !self.kind.is_empty() => Remedy::Hint(format!(
+                Some(meant) => {
+                    for (_, message) in self.missing.iter().filter(|(key, _)| *key == meant) {
+                        self.context.take_back(&self.at, message);
+                    }
+                    Remedy::DidYouMean(meant.to_owned())
+                }
+                None if is_table && ["issuer", "dns", "host"].contains(&self.kind) => Remedy::Hint(format!(
                     "a name with dots is written in quotes: [{}.\"NAME.WITH.DOTS\"]",
                     self.kind
                 )),
@@ -365,14 +379,15 @@ mod tests {
         let mut section = Section::new("issuer", "issuer \"x\"", 0..0, table, &context);
         assert_eq!(section.optional::<u16>("port"), None);
         assert_eq!(section.required::<bool>("accept-terms", "true"), None);
+        assert_eq!(section.required::<String>("contact", "\"…\""), None);
         section.finish();
         let mistakes = context.finish().unwrap_err();
         let summaries: Vec<_> = mistakes.list.iter().map(Mistake::summary).collect();
         assert_eq!(
             summaries,
             [
+                "issuer \"x\" needs `contact`",
                 "`port` must be a whole number, not a string",
-                "issuer \"x\" needs `accept-terms`",
                 "unknown key \"acept-terms\", did you mean \"accept-terms\"?",
             ]
         );

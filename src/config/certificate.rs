@@ -72,12 +72,13 @@ pub(super) fn read_all(
             context.mistake(at, "each `certificate` must be a table", shape());
             continue;
         };
-        let title = format!("certificate \"{}\"", number + 1);
+        let title = format!("certificate {}", number + 1);
         let section = Section::new("certificate", title, at, table, top.context());
         let certificate = read(section, number, &said, scope, &mut seen);
         certificates.extend(certificate.map(|certificate| (certificate.name.clone(), certificate)));
     }
-    for (host, at) in scope.hosts.iter().filter(|(host, _)| !seen.used.iter().any(|used| used.as_str() == *host))
+    for (host, at) in
+        scope.hosts.iter().filter(|(host, _)| !seen.used.iter().any(|used| used.as_str() == *host))
     {
         context.warning(
             at.clone(),
@@ -107,6 +108,7 @@ fn read(
         });
         (at, read.collect::<Vec<_>>())
     });
+    let absent = domains.is_none();
     let (domains_at, domains) = domains.unwrap_or((section.at(), Vec::new()));
     let name = pick_name(name, &domains, &section, seen);
     let who = match (&name, domains.first()) {
@@ -115,8 +117,12 @@ fn read(
         (None, None) => format!("certificate {}", number + 1),
     };
     if domains.is_empty() && context.count() == before {
-        let hint = "add `domains = [\"www.example.org\"]`".to_owned();
-        context.mistake(domains_at.clone(), format!("{who} has no domains"), Remedy::Hint(hint));
+        let message = format!("{who} has no domains");
+        let remedy = Remedy::Hint("add `domains = [\"www.example.org\"]`".to_owned());
+        match absent {
+            true => section.missing("domains", message, remedy),
+            false => context.mistake(domains_at.clone(), message, remedy),
+        }
     }
     check_domains(&domains, &who, domains_at, context, seen);
 
@@ -150,7 +156,8 @@ struct Name(CertName);
 impl Value for Name {
     fn read(item: Item<'_>) -> Option<Self> {
         item.parsed("\"shop\"", |text| {
-            let hint = "it becomes a folder: use letters, digits, `-`, `_` and `.`, as in \"www.example.org\"";
+            let hint =
+                "it becomes a folder: use letters, digits, `-`, `_` and `.`, as in \"www.example.org\"";
             text.parse().map(Self).map_err(|error: NameError| Refusal::new(error.to_string(), hint))
         })
     }
@@ -171,7 +178,8 @@ fn pick_name(
             match first.get_ref().base().parse() {
                 Ok(name) => (name, first.span()),
                 Err(_) => {
-                    let message = format!("{} is too long to name a certificate", quoted(first.get_ref().base()));
+                    let message =
+                        format!("{} is too long to name a certificate", quoted(first.get_ref().base()));
                     section.mistake(first.span(), message, Remedy::Hint("add `name = \"…\"`".to_owned()));
                     return None;
                 }
@@ -188,7 +196,11 @@ fn pick_name(
     } else {
         format!("\"{name}\" differs from \"{other}\" at line {line} in the case of letters only")
     };
-    section.mistake(at, message, Remedy::Hint(format!("give this one a name of its own: `name = \"{name}-2\"`")));
+    section.mistake(
+        at,
+        message,
+        Remedy::Hint(format!("give this one a name of its own: `name = \"{name}-2\"`")),
+    );
     Some(name)
 }
 
@@ -247,7 +259,9 @@ fn domain(text: &str) -> Result<Domain, Refusal> {
             }
             NameError::BadCharacter('_') => "no CA issues for names with `_`; rename the service",
             NameError::IpAddress(_) => "write the domain name that visitors use",
-            NameError::TooLong(..) | NameError::LongLabel(_) => "use a shorter name: DNS cannot hold this one",
+            NameError::TooLong(..) | NameError::LongLabel(_) => {
+                "use a shorter name: DNS cannot hold this one"
+            }
             NameError::SingleLabel(_) => "write the full name, as in \"www.example.org\"",
             _ => "write a full domain name, as in \"www.example.org\"",
         };
@@ -274,12 +288,12 @@ fn reference<'s>(
             (None, _) => {
                 seen.without.push(key);
                 let message = format!("{who} has no `{key}`: none is defined");
-                context.mistake(section.at(), message, Remedy::Hint(sample.to_owned()));
+                section.missing(key, message, Remedy::Hint(sample.to_owned()));
             }
             (Some((name, _)), Some(_)) => {
                 let message = format!("{who} does not say which `{key}` it uses");
                 let hint = format!("add `{key} = \"{name}\"`; defined are {}", listed(names()));
-                context.mistake(section.at(), message, Remedy::Hint(hint));
+                section.missing(key, message, Remedy::Hint(hint));
             }
         }
         return None;
@@ -368,7 +382,11 @@ fn verify_names(
         let (at, name) = (name.span(), name.into_inner());
         if name.is_wildcard() {
             let hint = format!("name a host below it, as in \"www.{}\"", name.base());
-            context.mistake(at, format!("{who} cannot be probed for the wildcard \"{name}\""), Remedy::Hint(hint));
+            context.mistake(
+                at,
+                format!("{who} cannot be probed for the wildcard \"{name}\""),
+                Remedy::Hint(hint),
+            );
         } else if !domains.is_empty() && !domains.iter().any(|domain| domain.get_ref().covers(&name)) {
             context.mistake(
                 at,

@@ -106,7 +106,9 @@ impl Diagnose for LoadError {
             },
             Self::NotAFile { path, .. } => format!("name the file itself, as in `{}/certs.toml`", show(path)),
             Self::WorldWritable { path, .. } => format!("run `chmod o-w {}`", show(path)),
-            Self::TooLarge { .. } => "check the path; secrets and certificates are in files of their own".to_owned(),
+            Self::TooLarge { .. } => {
+                "check the path; secrets and certificates are in files of their own".to_owned()
+            }
             Self::NotUtf8 { path, byte: 0xff | 0xfe, .. } => {
                 format!("it looks like UTF-16: run `iconv -f UTF-16 -t UTF-8 {}` into a new file", show(path))
             }
@@ -152,11 +154,8 @@ fn read(path: &Path) -> Result<String, LoadError> {
     let unreadable = |source| LoadError::Read { path: path.to_owned(), source };
     // Opening a pipe that nobody writes to would wait for ever.
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let file = File::options()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-        .map_err(unreadable)?;
+    let file =
+        File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         let what = if metadata.is_dir() { "a directory" } else { "a pipe, a socket or a device" };

@@ -16,8 +16,7 @@ use crate::model::name::HostName;
 pub(super) const SAMPLE: &str = "add a table for each host, as [host.web1]";
 
 /// Web servers whose commands are known: name, test, reload.
-const SERVICES: &[Service] =
-    &[Service { name: "nginx", test: "nginx -t", reload: "systemctl reload nginx" }];
+const SERVICES: &[Service] = &[Service { name: "nginx", test: "nginx -t", reload: "systemctl reload nginx" }];
 
 struct Service {
     name: &'static str,
@@ -99,14 +98,8 @@ pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings
             .directory
             .or_else(|| defaults.directory.clone())
             .unwrap_or_else(|| "/etc/letsencrypt/live".to_owned()),
-        test: own
-            .test
-            .or_else(|| commands?.test.clone())
-            .unwrap_or_else(|| service.test.to_owned()),
-        reload: own
-            .reload
-            .or_else(|| commands?.reload.clone())
-            .unwrap_or_else(|| service.reload.to_owned()),
+        test: own.test.or_else(|| commands?.test.clone()).unwrap_or_else(|| service.test.to_owned()),
+        reload: own.reload.or_else(|| commands?.reload.clone()).unwrap_or_else(|| service.reload.to_owned()),
         verify: own.verify.or_else(|| defaults.verify.clone()).unwrap_or_default(),
     })
 }
@@ -163,11 +156,31 @@ fn user(text: &str) -> Result<String, Refusal> {
 /// A directory on the host: a word that every shell takes as it is.
 fn directory(text: &str) -> Result<String, Refusal> {
     const SYSTEM: &[&str] = &[
-        "", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys",
-        "/tmp", "/usr", "/usr/bin", "/usr/lib", "/usr/sbin", "/var", "/var/lib", "/var/tmp",
+        "",
+        "/bin",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/home",
+        "/lib",
+        "/lib64",
+        "/proc",
+        "/root",
+        "/run",
+        "/sbin",
+        "/sys",
+        "/tmp",
+        "/usr",
+        "/usr/bin",
+        "/usr/lib",
+        "/usr/sbin",
+        "/var",
+        "/var/lib",
+        "/var/tmp",
     ];
-    let refuse =
-        |why: &str| Err(Refusal::new(why, "as in \"/etc/letsencrypt/live\" (the default) or \"/etc/certfleet\""));
+    let refuse = |why: &str| {
+        Err(Refusal::new(why, "as in \"/etc/letsencrypt/live\" (the default) or \"/etc/certfleet\""))
+    };
     let path = text.trim_end_matches('/');
     if text.starts_with('~') {
         return refuse("`~` is not expanded");
@@ -293,7 +306,10 @@ pub(super) fn warn_of_twins(hosts: &[(Range<usize>, &Host)], context: &Context<'
         if let Some((other, line)) = seen.insert(door, (&host.name, context.line(at))) {
             context.warning(
                 at.clone(),
-                format!("host \"{}\" is the same machine and directory as \"{other}\" at line {line}", host.name),
+                format!(
+                    "host \"{}\" is the same machine and directory as \"{other}\" at line {line}",
+                    host.name
+                ),
                 "keep one of them, or give each its own `directory`",
             );
         }
@@ -310,8 +326,21 @@ mod tests {
             assert!(host_address(good).is_ok(), "{good} was refused");
         }
         for bad in [
-            "", "root@web1", "-oProxyCommand=touch /tmp/x", "web1:22", "[2001:db8::1]:22", "web 1", "web1\n",
-            "ssh://web1", "$(id)", "`id`", "a;b", "a\u{202e}b", "fe80::1%", "fe80::1%a b", "wéb",
+            "",
+            "root@web1",
+            "-oProxyCommand=touch /tmp/x",
+            "web1:22",
+            "[2001:db8::1]:22",
+            "web 1",
+            "web1\n",
+            "ssh://web1",
+            "$(id)",
+            "`id`",
+            "a;b",
+            "a\u{202e}b",
+            "fe80::1%",
+            "fe80::1%a b",
+            "wéb",
         ] {
             assert!(host_address(bad).is_err(), "{bad:?} was taken");
         }
@@ -321,8 +350,25 @@ mod tests {
     fn a_directory_is_one_shell_word() {
         assert_eq!(directory("/etc/letsencrypt/live/"), Ok("/etc/letsencrypt/live".to_owned()));
         for bad in [
-            "", "/", "//", "etc", "~/certs", "/etc/../root", "/etc/./x", "/etc//x", "/a b", "/a;b", "/$HOME", "/`id`",
-            "/a\n", "/a'b", "/a*", "/etc", "/etc/", "/a{b}", "/ä",
+            "",
+            "/",
+            "//",
+            "etc",
+            "~/certs",
+            "/etc/../root",
+            "/etc/./x",
+            "/etc//x",
+            "/a b",
+            "/a;b",
+            "/$HOME",
+            "/`id`",
+            "/a\n",
+            "/a'b",
+            "/a*",
+            "/etc",
+            "/etc/",
+            "/a{b}",
+            "/ä",
         ] {
             assert!(directory(bad).is_err(), "{bad:?} was taken");
         }

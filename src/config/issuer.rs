@@ -1,6 +1,6 @@
 //! `[issuer.NAME]`
 
-use crate::kind::{Refusal, Remedy, Section, listed, near};
+use crate::kind::{Item, Refusal, Remedy, Section, Value, listed, near};
 use crate::model::desired::Issuer;
 use crate::model::name::IssuerName;
 
@@ -21,7 +21,7 @@ pub(super) const SAMPLE: &str =
 /// Reads the table of the issuer `name`.
 pub(super) fn read(name: IssuerName, mut section: Section<'_>) -> Option<Issuer> {
     let given = section.take("directory").map(|value| {
-        crate::kind::Item::new("directory", value, section.context())
+        Item::new("directory", value, section.context())
             .parsed("\"https://acme.example.org/directory\"", directory)
     });
     let known = KNOWN.iter().find(|(known, _)| *known == name.as_str()).map(|(_, url)| (*url).to_owned());
@@ -36,7 +36,8 @@ pub(super) fn read(name: IssuerName, mut section: Section<'_>) -> Option<Issuer>
                     listed(names())
                 )),
             };
-            section.mistake(section.at(), format!("{} has no `directory`", section.title()), remedy);
+            let message = format!("{} has no `directory`", section.title());
+            section.missing("directory", message, remedy);
             None
         }
         None => known,
@@ -57,28 +58,18 @@ pub(super) fn read(name: IssuerName, mut section: Section<'_>) -> Option<Issuer>
 
 /// Taking a CA's terms is for a person: there is no default and no flag.
 fn accept_terms(section: &mut Section<'_>, directory: Option<&str>) {
-    let at = section.at();
-    let (at, accepted) = match section.take("accept-terms") {
-        None => (at, None),
-        Some(value) => match value.get_ref().as_bool() {
-            Some(accepted) => (value.span(), Some(accepted)),
-            None => {
-                let item = crate::kind::Item::new("accept-terms", value, section.context());
-                return item.mismatch::<()>("true or false", "true").unwrap_or_default();
-            }
-        },
-    };
-    if accepted == Some(true) {
-        return;
-    }
     let place = directory.unwrap_or("its directory");
-    section.mistake(
-        at,
-        format!("{} needs `accept-terms = true`: a person decides", section.title()),
-        Remedy::Hint(format!(
-            "read the terms (linked as termsOfService at {place}), then write `accept-terms = true`"
-        )),
-    );
+    let message = format!("{} needs `accept-terms = true`: a person decides", section.title());
+    let remedy = Remedy::Hint(format!(
+        "read the terms (linked as termsOfService at {place}), then write `accept-terms = true`"
+    ));
+    let Some(value) = section.take("accept-terms") else {
+        return section.missing("accept-terms", message, remedy);
+    };
+    let at = value.span();
+    if bool::read(Item::new("accept-terms", value, section.context())) == Some(false) {
+        section.mistake(at, message, remedy);
+    }
 }
 
 /// RFC 8555 section 6.1: ACME is spoken over HTTPS only.
@@ -128,9 +119,19 @@ mod tests {
         assert!(directory("https://127.0.0.1:14000/dir").is_ok());
         assert!(KNOWN.iter().all(|(_, url)| directory(url).is_ok()));
         for bad in [
-            "", "x", "http://a.example/", "HTTP://a.example", "ftp://a.example/", "https://", "https:///x",
-            "https://u:p@a.example/", "https://a.example/#x", "https://a example/", "https://a.example/\n",
-            "/directory", "file:///etc/passwd",
+            "",
+            "x",
+            "http://a.example/",
+            "HTTP://a.example",
+            "ftp://a.example/",
+            "https://",
+            "https:///x",
+            "https://u:p@a.example/",
+            "https://a.example/#x",
+            "https://a example/",
+            "https://a.example/\n",
+            "/directory",
+            "file:///etc/passwd",
         ] {
             assert!(directory(bad).is_err(), "{bad:?} was taken");
         }
@@ -141,9 +142,19 @@ mod tests {
         assert_eq!(contact("ops@example.org").unwrap(), "mailto:ops@example.org");
         assert_eq!(contact("mailto:ops+a@example.org").unwrap(), "mailto:ops+a@example.org");
         for bad in [
-            "", "ops", "@example.org", "ops@", "ops@localhost", "tel:+1234", "a@b.example,c@d.example",
-            "ops@example.org?subject=x", "ops@example.org\n", "a b@example.org", "<ops@example.org>",
-            "mailto:mailto:x", "óps@example.org",
+            "",
+            "ops",
+            "@example.org",
+            "ops@",
+            "ops@localhost",
+            "tel:+1234",
+            "a@b.example,c@d.example",
+            "ops@example.org?subject=x",
+            "ops@example.org\n",
+            "a b@example.org",
+            "<ops@example.org>",
+            "mailto:mailto:x",
+            "óps@example.org",
         ] {
             assert!(contact(bad).is_err(), "{bad:?} was taken");
         }

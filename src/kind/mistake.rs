@@ -236,7 +236,8 @@ const WIDTH: usize = 100;
 fn sensitive(line: &str) -> Option<Range<usize>> {
     let (key, value) = line.split_once('=')?;
     let name = key.to_ascii_lowercase();
-    let sounds_secret = ["secret", "token", "passw", "hmac", "private"].iter().any(|word| name.contains(word));
+    let sounds_secret =
+        ["secret", "token", "passw", "hmac", "private"].iter().any(|word| name.contains(word));
     let names_a_place = value.trim_start().starts_with('{');
     (sounds_secret && !names_a_place).then(|| {
         let blanks = value.len() - value.trim_start().len();

@@ -50,7 +50,8 @@ impl<'a> Item<'a> {
 
     /// Records that the value is of the wrong type.
     pub fn mismatch<T>(&self, expected: &str, example: &str) -> Option<T> {
-        let subject = if self.in_list { format!("each of `{}`", self.key) } else { format!("`{}`", self.key) };
+        let subject =
+            if self.in_list { format!("each of `{}`", self.key) } else { format!("`{}`", self.key) };
         let found = match self.value.type_str() {
             found @ ("integer" | "array") => format!("an {found}"),
             found => format!("a {found}"),
@@ -176,7 +177,8 @@ impl Value for u16 {
         let Some(number) = item.integer() else { return item.mismatch("a whole number", "22") };
         match Self::try_from(number) {
             Ok(port) if port > 0 => Some(port),
-            _ => item.refuse(&number.to_string(), Refusal::new("ports go from 1 to 65535", "as in `port = 22`")),
+            _ => item
+                .refuse(&number.to_string(), Refusal::new("ports go from 1 to 65535", "as in `port = 22`")),
         }
     }
 }
@@ -243,7 +245,11 @@ impl Value for Secret {
         for (name, value) in &table {
             context.hide_texts(value);
             let remedy = Remedy::Hint(FORMS.to_owned());
-            context.mistake(name.span(), format!("unknown key {} in a secret", quoted(name.get_ref())), remedy);
+            context.mistake(
+                name.span(),
+                format!("unknown key {} in a secret", quoted(name.get_ref())),
+                remedy,
+            );
         }
         if context.count() > before {
             return None;
@@ -372,14 +378,36 @@ mod tests {
 
     #[test]
     fn durations_have_units() {
-        for (text, seconds) in
-            [("30d", 2_592_000), ("12h", 43_200), ("15m", 900), ("90s", 90), ("1w", 604_800), ("1d12h", 129_600)]
-        {
+        for (text, seconds) in [
+            ("30d", 2_592_000),
+            ("12h", 43_200),
+            ("15m", 900),
+            ("90s", 90),
+            ("1w", 604_800),
+            ("1d12h", 129_600),
+        ] {
             assert_eq!(duration(text).unwrap().as_secs(), seconds, "{text}");
         }
         for bad in [
-            "", "30", "-1d", "1.5d", "d", "1h1d", "1d1d", "1d 12h", "30 d", "1M", "1y", "nan", "inf", "1d12",
-            "99999999999999999999d", "9999999w", "１d", "1µ", "\0",
+            "",
+            "30",
+            "-1d",
+            "1.5d",
+            "d",
+            "1h1d",
+            "1d1d",
+            "1d 12h",
+            "30 d",
+            "1M",
+            "1y",
+            "nan",
+            "inf",
+            "1d12",
+            "99999999999999999999d",
+            "9999999w",
+            "１d",
+            "1µ",
+            "\0",
         ] {
             assert!(duration(bad).is_err(), "{bad:?} was taken");
         }
