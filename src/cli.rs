@@ -12,14 +12,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{self, Config};
-use crate::engine::{Engine, Summary};
+use crate::engine::{Engine, Observer, Summary};
 use crate::model::name::{CertName, Domain, HostName};
 use crate::model::observed::Observed;
-use crate::model::plan::{Action, Deploying, Issuing, Request, Waiting};
+use crate::model::plan::{Action, Deploying, Issuing, Request, Waiting, plan};
 use crate::model::problem::Problem;
 use crate::model::report;
 use crate::render::{self, Progress};
-use crate::store::Store;
+use crate::store::{Loaded, Store};
 
 /// How a command ended; the numbers are an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,7 +243,8 @@ impl Output {
 
     async fn pass(&self, config: Config, request: Request) -> Result<Exit, Refusal> {
         let store = Store::open(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
-        let engine = Engine::new(config, store, Arc::new(Progress::new()), self.wait).map_err(|error| Refusal::failed(&error))?;
+        let engine = Engine::new(Arc::new(config), store, Arc::new(Progress::new()), self.wait)
+            .map_err(|error| Refusal::failed(&error))?;
         let summary = engine.pass(&request, told_to_end()).await.map_err(|error| Refusal::failed(&error))?;
         let now = Timestamp::now();
         self.print(&render::summary_text(&summary, now), &render::summary_json(&summary, now));
@@ -252,25 +253,27 @@ impl Output {
 
     async fn plan(&self, config: Config, selection: &Selection) -> Result<Exit, Refusal> {
         let request = Request { only: select(&config, selection)?, ..Request::default() };
-        let engine = self.reader(config)?;
-        let plan = engine.plan(&request).await.map_err(|error| Refusal::failed(&error))?;
-        self.print(&render::plan_text(&plan), &render::plan_json(&plan, Timestamp::now()));
+        let (store, loaded) = read_store(&config)?;
+        let config = Arc::new(config);
+        let observer = Observer::new(config.clone()).map_err(|error| Refusal::failed(&error))?;
+        let observed = observer.observe(store.as_ref(), &loaded.state, &request).await;
+        let now = Timestamp::now();
+        let plan = plan(&config.desired, &loaded.state, &observed, &request, now);
+        self.print(&render::plan_text(&plan), &render::plan_json(&plan, now));
         let needs = plan.waiting.iter().any(Waiting::needs_person) || plan.actions.iter().any(is_work);
-        Ok(if needs { Exit::Attention } else { Exit::Done })
+        Ok(if needs || !loaded.unreadable.is_empty() { Exit::Attention } else { Exit::Done })
     }
 
     async fn report(&self, config: Config, args: &ReportArgs) -> Result<Exit, Refusal> {
-        let engine = self.reader(config)?;
+        let (store, loaded) = read_store(&config)?;
+        let config = Arc::new(config);
         let observed: Observed = if args.live {
-            engine.observe(&Request::default()).await.map_err(|error| Refusal::failed(&error))?
+            let observer = Observer::new(config.clone()).map_err(|error| Refusal::failed(&error))?;
+            observer.observe(store.as_ref(), &loaded.state, &Request::default()).await
         } else {
-            engine.store().observed()
+            store.map(|store| store.observed()).unwrap_or_default()
         };
-        let loaded = engine.store().load().map_err(|error| Refusal::problem(&Problem::of(&error)))?;
-        for problem in loaded.unreadable.values() {
-            complain(&render::problem(problem, None));
-        }
-        let report = report::report(&engine.config().desired, &loaded.state, &observed, Timestamp::now());
+        let report = report::report(&config.desired, &loaded.state, &observed, Timestamp::now());
         if self.json || args.format == Format::Json {
             let json = render::report_json(&report).map_err(|error| Refusal::failed(&error))?;
             put(&json);
@@ -279,12 +282,6 @@ impl Output {
         }
         let needs = report.needs_attention() || !loaded.unreadable.is_empty();
         Ok(if needs { Exit::Attention } else { Exit::Done })
-    }
-
-    /// An engine over the store as it is; nothing is created.
-    fn reader(&self, config: Config) -> Result<Engine, Refusal> {
-        let store = Store::open_existing(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
-        Engine::new(config, store, Arc::new(Progress::new()), self.wait).map_err(|error| Refusal::failed(&error))
     }
 
     fn print(&self, text: &str, json: &serde_json::Value) {
@@ -296,6 +293,20 @@ impl Refusal {
     fn problem(problem: &Problem) -> Self {
         Self { text: render::problem(problem, None), exit: Exit::Failed }
     }
+}
+
+/// The store as it is, without making one; what cannot be read of it is said.
+fn read_store(config: &Config) -> Result<(Option<Store>, Loaded), Refusal> {
+    let store = Store::open_existing(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
+    let loaded = match &store {
+        Some(store) => store.load(Timestamp::now()).map_err(|error| Refusal::problem(&Problem::of(&error)))?,
+        None => Loaded::default(),
+    };
+    let problems = loaded.unreadable.values().chain(loaded.unreadable_hosts.values()).chain(&loaded.unreadable_debts);
+    for problem in problems.chain(&loaded.warnings) {
+        complain(&render::problem(problem, None));
+    }
+    Ok((store, loaded))
 }
 
 fn is_work(action: &Action) -> bool {

@@ -12,6 +12,7 @@ mod issue;
 mod observe;
 
 pub use event::{Event, Listener, Summary};
+pub use observe::Observer;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -32,29 +33,24 @@ use crate::model::observed::Observed;
 use crate::model::plan::{Action, Deploying, Install, Issuing, Plan, Request, plan};
 use crate::model::problem::Problem;
 use crate::model::state::State;
-use crate::probe::{Probe, Roots};
-use crate::store::Store;
+use crate::store::{Loaded, Store};
 
 /// Orders under way at once: Let's Encrypt allows 300 new orders in 3 hours, and each waits for DNS.
 const ORDERS: usize = 32;
-/// Handshakes under way at once.
-const LOOKS: usize = 64;
 /// For removing our records when a run is told to end.
 const LAST_CLEAN_UP: Duration = Duration::from_secs(20);
 
 /// Everything a pass needs.
 pub struct Engine {
-    config: Config,
+    config: Arc<Config>,
     store: Store,
+    observer: Observer,
     listener: Arc<dyn Listener>,
     /// How long to wait for a lock that another process holds.
     lock_wait: Duration,
     lookup: Lookup,
     zones: Zones,
-    probe: Probe,
-    roots: BTreeMap<IssuerName, Roots>,
     orders: Semaphore,
-    looks: Semaphore,
     cas: Mutex<HashMap<IssuerName, OpeningCa>>,
     sessions: Mutex<HashMap<HostName, Arc<Session>>>,
 }
@@ -87,63 +83,29 @@ enum Done {
 
 impl Engine {
     /// Prepares a pass over this configuration and store.
-    pub fn new(config: Config, store: Store, listener: Arc<dyn Listener>, lock_wait: Duration) -> Result<Self, StartError> {
-        let lookup = Lookup::new(&config.nameservers).map_err(StartError::Resolver)?;
-        let mut roots = BTreeMap::new();
-        for (name, issuer) in &config.desired.issuers {
-            let of = match &issuer.roots {
-                Some(path) => Roots::from_pem(path),
-                None => Roots::system(),
-            };
-            roots.insert(name.clone(), of.map_err(|error| StartError::Roots(name.clone(), error))?);
-        }
+    pub fn new(
+        config: Arc<Config>,
+        store: Store,
+        listener: Arc<dyn Listener>,
+        lock_wait: Duration,
+    ) -> Result<Self, StartError> {
         Ok(Self {
+            lookup: Lookup::new(&config.nameservers).map_err(StartError::Resolver)?,
+            observer: Observer::new(config.clone())?,
             config,
             store,
             listener,
             lock_wait,
-            lookup,
             zones: Zones::new(),
-            probe: Probe::new(),
-            roots,
             orders: Semaphore::new(ORDERS),
-            looks: Semaphore::new(LOOKS),
             cas: Mutex::default(),
             sessions: Mutex::default(),
         })
     }
 
-    /// What a pass would do. Looks at the hosts, changes nothing.
-    pub async fn plan(&self, request: &Request) -> Result<Plan, StartError> {
-        let state = self.load()?.0;
-        let mut observed = self.judge_ours(&state, request);
-        for (host, looks) in self.observe_all(request).await {
-            observed.looks.insert(host, looks);
-        }
-        Ok(plan(&self.config.desired, &state, &observed, request, Timestamp::now()))
-    }
-
-    /// What every host serves now. Changes nothing.
-    pub async fn observe(&self, request: &Request) -> Result<Observed, StartError> {
-        let state = self.load()?.0;
-        let mut observed = self.judge_ours(&state, request);
-        observed.looks = self.observe_all(request).await;
-        Ok(observed)
-    }
-
-    /// The configuration it works on.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// The store it works on.
-    pub fn store(&self) -> &Store {
-        &self.store
-    }
-
     /// One pass to its end: until `stop` resolves or nothing is left but waiting.
     pub async fn pass(&self, request: &Request, stop: impl Future<Output = ()>) -> Result<Summary, StartError> {
-        let (state, unreadable) = self.load()?;
+        let Loaded { state, unreadable, .. } = self.store.load(Timestamp::now()).map_err(StartError::Store)?;
         let mut pass = Pass::new(self, request, state);
         for (name, problem) in unreadable {
             if request.selects(&name) {
@@ -172,13 +134,8 @@ impl Engine {
             let _ = tokio::time::timeout(LAST_CLEAN_UP, self.clean_up_everything(request)).await;
         }
         self.close_sessions().await;
-        self.record_observed(observed);
+        self.observer.record(&self.store, observed);
         Ok(summary)
-    }
-
-    fn load(&self) -> Result<(State, BTreeMap<CertName, Problem>), StartError> {
-        let loaded = self.store.load().map_err(StartError::Store)?;
-        Ok((loaded.state, loaded.unreadable))
     }
 
     fn tell(&self, event: Event) {
@@ -218,7 +175,7 @@ struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     fn new(engine: &'a Engine, request: &'a Request, state: State) -> Self {
-        let observed = engine.judge_ours(&state, request);
+        let observed = engine.observer.judge_ours(&engine.store, &state, request);
         Self {
             engine,
             request,
@@ -239,12 +196,12 @@ impl<'a> Pass<'a> {
     /// Everything that can begin at once: looking at hosts, asking the CA, issuing, cleaning up.
     fn start(&mut self) {
         let engine = self.engine;
-        let hosts = engine.hosts_of(self.request);
+        let hosts = engine.observer.hosts_of(self.request);
         if self.request.deploying != Deploying::No {
             engine.tell(Event::Observing(hosts.len()));
             for (host, certificates) in hosts {
                 self.running.push(Box::pin(async move {
-                    let looks = engine.look_at(&host, &certificates).await;
+                    let looks = engine.observer.look_at(&host, &certificates).await;
                     Done::Observed(host, looks)
                 }));
             }
@@ -312,12 +269,12 @@ impl<'a> Pass<'a> {
                     self.summary.issued.push((name.clone(), number, version.not_after));
                 }
                 self.state.certificates.insert(name.clone(), known);
-                self.engine.judge_one(name, &self.state, &mut self.observed);
+                self.judge(name);
             }
             issue::Outcome::AlreadyDone { known } => {
                 self.engine.tell(Event::AlreadyIssued(name.clone()));
                 self.state.certificates.insert(name.clone(), known);
-                self.engine.judge_one(name, &self.state, &mut self.observed);
+                self.judge(name);
             }
             issue::Outcome::Failed { problem, next, known } => {
                 if let Some(known) = known {
@@ -328,6 +285,10 @@ impl<'a> Pass<'a> {
             }
             issue::Outcome::Locked(holder) => self.summary.locked.push((name.clone(), holder)),
         }
+    }
+
+    fn judge(&mut self, name: &CertName) {
+        self.engine.observer.judge_one(&self.engine.store, name, &self.state, &mut self.observed);
     }
 
     fn take_deployed(&mut self, host: &HostName, outcome: deploy::Outcome) {

@@ -245,10 +245,11 @@ impl Prove for Prover<'_> {
             return Ok(Proof { addresses: Vec::new(), after: Duration::ZERO });
         }
         let addresses = probe::addresses(host).await.map_err(|error| NotProven::Unreachable(Problem::of(&error)))?;
-        let roots = &self.engine.roots[&certificate.issuer];
+        let observer = &self.engine.observer;
+        let roots = observer.roots(certificate);
         let places = addresses.iter().flat_map(|address| certificate.verify_names.iter().map(move |name| (*address, name)));
         let looks = join_all(places.map(|(address, domain)| async move {
-            let look = self.engine.probe.until_serves(address, domain, Some(certificate.key), fingerprint, roots, SERVED_WITHIN);
+            let look = observer.probe.until_serves(address, domain, Some(certificate.key), fingerprint, roots, SERVED_WITHIN);
             look.await
         }))
         .await;

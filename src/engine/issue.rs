@@ -44,6 +44,9 @@ pub(super) enum Error {
     /// The CA's side.
     #[error("cannot issue `{0}`")]
     Acme(CertName, #[source] acme::Error),
+    /// Making the key.
+    #[error("cannot make a key for `{0}`")]
+    Key(CertName, #[source] acme::KeyError),
     /// Connecting to the CA; shared by all certificates that wait for it.
     #[error("cannot issue `{0}`")]
     Ca(CertName, #[source] Arc<acme::Error>),
@@ -326,7 +329,7 @@ impl Attempt<'_> {
                 return Ok((key, order.url.clone()));
             }
         }
-        let key = acme::new_key(self.certificate.key).map_err(|error| Error::Acme(self.name().clone(), error))?;
+        let key = acme::new_key(self.certificate.key).map_err(|error| Error::Key(self.name().clone(), error))?;
         known.order = None;
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
         store.save_order_key(self.cert_lock, &key).map_err(save)?;

@@ -1,20 +1,67 @@
-//! Looking: what every host serves, and whether what we have would be trusted.
+//! Looking: what every host serves, and whether what we have would be trusted. Changes nothing.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use futures::future::join_all;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
-use super::Engine;
+use super::StartError;
+use crate::config::Config;
 use crate::model::desired::Certificate;
-use crate::model::name::{CertName, HostName, VersionNumber};
+use crate::model::name::{CertName, HostName, IssuerName, VersionNumber};
 use crate::model::observed::{Look, Observed, Seen};
 use crate::model::plan::Request;
 use crate::model::problem::Problem;
 use crate::model::state::State;
-use crate::probe;
+use crate::probe::{self, Probe, Roots};
+use crate::store::Store;
 
-impl Engine {
+/// Handshakes under way at once.
+const LOOKS: usize = 64;
+
+/// Looks at the hosts of a configuration.
+pub struct Observer {
+    config: Arc<Config>,
+    pub(super) probe: Probe,
+    roots: BTreeMap<IssuerName, Roots>,
+    looks: Semaphore,
+}
+
+impl Observer {
+    /// Reads the roots that served chains should lead to.
+    pub fn new(config: Arc<Config>) -> Result<Self, StartError> {
+        let mut roots = BTreeMap::new();
+        for (name, issuer) in &config.desired.issuers {
+            let of = match &issuer.roots {
+                Some(path) => Roots::from_pem(path),
+                None => Roots::system(),
+            };
+            roots.insert(name.clone(), of.map_err(|error| StartError::Roots(name.clone(), error))?);
+        }
+        Ok(Self { config, probe: Probe::new(), roots, looks: Semaphore::new(LOOKS) })
+    }
+
+    /// What every host of a request serves now, and which of our versions would not be trusted.
+    /// Without a store nothing is ours yet.
+    pub async fn observe(&self, store: Option<&Store>, state: &State, request: &Request) -> Observed {
+        let mut observed = store.map_or_else(Observed::default, |store| self.judge_ours(store, state, request));
+        let hosts = self.hosts_of(request);
+        let looks = hosts.into_iter().map(|(host, names)| async move {
+            let looks = self.look_at(&host, &names).await;
+            (host, looks)
+        });
+        observed.looks = join_all(looks).await.into_iter().collect();
+        observed
+    }
+
+    /// The roots that chains of a certificate should lead to.
+    pub(super) fn roots(&self, certificate: &Certificate) -> &Roots {
+        &self.roots[&certificate.issuer]
+    }
+
     /// The hosts that a request is about, each with its certificates.
     pub(super) fn hosts_of(&self, request: &Request) -> BTreeMap<HostName, Vec<CertName>> {
         let mut hosts: BTreeMap<HostName, Vec<CertName>> = BTreeMap::new();
@@ -24,17 +71,6 @@ impl Engine {
             }
         }
         hosts
-    }
-
-    pub(super) async fn observe_all(&self, request: &Request) -> BTreeMap<HostName, BTreeMap<CertName, Vec<Look>>> {
-        let hosts = self.hosts_of(request);
-        join_all(hosts.into_iter().map(|(host, names)| async move {
-            let looks = self.look_at(&host, &names).await;
-            (host, looks)
-        }))
-        .await
-        .into_iter()
-        .collect()
     }
 
     /// One look at each address of a host with each name of each certificate.
@@ -55,7 +91,7 @@ impl Engine {
         join_all(probed.into_iter().map(|certificate| {
             let addresses = &addresses;
             async move {
-                let roots = &self.roots[&certificate.issuer];
+                let roots = self.roots(certificate);
                 let looks = addresses.iter().flat_map(|address| {
                     certificate.verify_names.iter().map(move |name| async move {
                         // Closed only with the engine.
@@ -72,27 +108,27 @@ impl Engine {
     }
 
     /// Which of our newest versions would not be trusted, and why.
-    pub(super) fn judge_ours(&self, state: &State, request: &Request) -> Observed {
+    pub(super) fn judge_ours(&self, store: &Store, state: &State, request: &Request) -> Observed {
         let mut observed = Observed::default();
         for name in self.config.desired.certificates.keys().filter(|name| request.selects(name)) {
-            self.judge_one(name, state, &mut observed);
+            self.judge_one(store, name, state, &mut observed);
         }
         observed
     }
 
-    pub(super) fn judge_one(&self, name: &CertName, state: &State, observed: &mut Observed) {
+    pub(super) fn judge_one(&self, store: &Store, name: &CertName, state: &State, observed: &mut Observed) {
         let certificate = &self.config.desired.certificates[name];
         let Some((number, _)) = state.certificates.get(name).and_then(|known| known.newest()) else { return };
         if certificate.hosts.is_empty() {
             return;
         }
-        if let Some(why) = self.distrust(certificate, number) {
+        if let Some(why) = self.distrust(store, certificate, number) {
             observed.untrusted.entry(name.clone()).or_default().insert(number, why);
         }
     }
 
-    fn distrust(&self, certificate: &Certificate, number: VersionNumber) -> Option<String> {
-        let files = match self.store.version(&certificate.name, number) {
+    fn distrust(&self, store: &Store, certificate: &Certificate, number: VersionNumber) -> Option<String> {
+        let files = match store.version(&certificate.name, number) {
             Ok(files) => files,
             Err(error) => return Some(Problem::of(&error).one_line()),
         };
@@ -101,19 +137,19 @@ impl Engine {
             .map(|der| der.to_vec())
             .collect();
         let name = certificate.verify_names.first().or_else(|| certificate.domains.iter().find(|domain| !domain.is_wildcard()))?;
-        self.roots[&certificate.issuer].distrust(&chain, name, Timestamp::now())
+        self.roots(certificate).distrust(&chain, name, Timestamp::now())
     }
 
     /// Keeps what was seen for `report`; of what was not looked at, what was known before.
-    pub(super) fn record_observed(&self, seen: Observed) {
-        let mut all = self.store.observed();
+    pub(super) fn record(&self, store: &Store, seen: Observed) {
+        let mut all = store.observed();
         for (host, looks) in seen.looks {
             all.looks.entry(host).or_default().extend(looks);
         }
         all.untrusted.extend(seen.untrusted);
         all.looks.retain(|host, _| self.config.desired.hosts.contains_key(host));
         all.untrusted.retain(|name, _| self.config.desired.certificates.contains_key(name));
-        if let Err(error) = self.store.save_observed(&all) {
+        if let Err(error) = store.save_observed(&all) {
             tracing::warn!("cannot keep what was seen for the report: {error}");
         }
     }
@@ -121,7 +157,7 @@ impl Engine {
 
 /// A host whose addresses are not known.
 fn unseen(certificate: &Certificate, problem: &Problem) -> Vec<Look> {
-    let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 443));
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 443));
     let look = |name| Look { address: nowhere, name, at: Timestamp::now(), seen: Seen::Unreachable(problem.clone()) };
     certificate.verify_names.iter().cloned().map(look).collect()
 }
