@@ -26,7 +26,7 @@ pub enum Error {
     },
     /// The resolver cannot be set up.
     #[error("the name servers of this machine cannot be found out")]
-    Resolver(#[source] NetError),
+    Resolver(#[source] Box<NetError>),
     /// The resolver gave no usable answer.
     #[error("cannot look up the {kind} record of `{}`", plain(.name))]
     Lookup {
@@ -35,7 +35,7 @@ pub enum Error {
         /// The record type.
         kind: String,
         /// Why not.
-        source: NetError,
+        source: Box<NetError>,
     },
     /// The resolver gave no answer at all within our deadline.
     #[error("no answer for the {kind} record of `{}` within {} s", plain(.name), .within.as_secs())]
