@@ -4,6 +4,7 @@ pub mod acme;
 pub mod config;
 pub mod dns;
 pub mod kind;
+pub mod dns;
 pub mod model;
 pub mod probe;
 pub mod secret;

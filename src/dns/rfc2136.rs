@@ -1,45 +1,42 @@
-//! Dynamic update (RFC 2136) signed with TSIG (RFC 8945).
+//! Dynamic update (RFC 2136) signed with TSIG (RFC 8945): BIND, Knot, PowerDNS and others.
+//!
+//! Over TCP: no resends that could be applied twice, no room for forged answers, any size.
 
+mod settings;
+
+pub use settings::KIND;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::Provider;
-use crate::kind::{Kind, Refusal, Remedy, Section, near};
+use async_trait::async_trait;
+use hickory_proto::ProtoError;
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::TXT;
+use hickory_proto::rr::rdata::tsig::{TSIG, TsigAlgorithm, TsigError};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType, TSigVerifier, TSigner};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use super::lookup::{parse, text};
+use super::{Change, Error, Provider, key, wire};
 use crate::secret::Secret;
-
-/// The table entry.
-pub const KIND: Kind<dyn Provider> = Kind {
-    name: "rfc2136",
-    summary: "dynamic update signed with TSIG: BIND, Knot, PowerDNS and others",
-    example: r#"server = "ns1.example.org:53"
-key-name = "certfleet"
-algorithm = "hmac-sha256"
-secret = { file = "/etc/certfleet/secrets/tsig" }
-"#,
-    build,
-};
 
 /// A name server that takes dynamic updates.
 #[derive(Debug, Clone)]
 pub struct Rfc2136 {
-    /// Where updates go, as host:port.
+    /// Where updates go, as host:port; a host name is looked up by the system.
     pub server: String,
     /// The name of the TSIG key.
     pub key_name: String,
     /// The algorithm of the TSIG key.
     pub algorithm: Algorithm,
-    /// The TSIG key.
+    /// The TSIG key, as base64 or as BIND's key file; read anew for every update.
     pub secret: Secret,
 }
-
-impl Rfc2136 {
-    /// A server with the key to sign for it.
-    pub fn new(server: String, key_name: String, algorithm: Algorithm, secret: Secret) -> Self {
-        Self { server, key_name, algorithm, secret }
-    }
-}
-
-impl Provider for Rfc2136 {}
 
 /// A TSIG algorithm (RFC 8945 section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,9 +50,20 @@ pub enum Algorithm {
     HmacSha512,
 }
 
+impl Algorithm {
+    /// The name, as in certs.toml and in the name server's configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HmacSha256 => "hmac-sha256",
+            Self::HmacSha384 => "hmac-sha384",
+            Self::HmacSha512 => "hmac-sha512",
+        }
+    }
+}
+
 /// An algorithm that is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the algorithm is not known")]
+#[error("known are `hmac-sha256`, `hmac-sha384` and `hmac-sha512`")]
 pub struct UnknownAlgorithm;
 
 impl FromStr for Algorithm {
@@ -71,55 +79,353 @@ impl FromStr for Algorithm {
     }
 }
 
-fn build(section: &mut Section<'_>) -> Option<Arc<dyn Provider>> {
-    let server = section.required_parsed("server", "\"ns1.example.org:53\"", server);
-    let key_name = section.required_parsed("key-name", "\"certfleet\"", key_name);
-    let algorithm = section.parsed("algorithm", "\"hmac-sha256\"", algorithm).unwrap_or_default();
-    let secret = section.required("secret", "{ file = \"/etc/certfleet/secrets/tsig\" }");
-    Some(Arc::new(Rfc2136::new(server?, key_name?, algorithm, secret?)))
-}
-
-/// A host with a port, 53 where none is written.
-fn server(text: &str) -> Result<String, Refusal> {
-    if let Ok(address) = crate::kind::address(text, 53) {
-        return Ok(address.to_string());
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
-    let refusal = |why: &str| Refusal::new(why, "as in \"ns1.example.org:53\" or \"[2001:db8::1]:53\"");
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => {
-            let number = port.parse::<u16>().ok().filter(|number| *number > 0);
-            (host, number.ok_or_else(|| refusal("its port is not from 1 to 65535"))?)
-        }
-        None => (text, 53),
-    };
-    let fits = !host.is_empty()
-        && host.len() <= 253
-        && !host.starts_with('-')
-        && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
-    if fits { Ok(format!("{host}:{port}")) } else { Err(refusal("it is not a host with a port")) }
 }
 
-/// The key's name as BIND and Knot write it: a domain name.
-fn key_name(text: &str) -> Result<String, Refusal> {
-    let fits = text.len() <= 253
-        && text.trim_end_matches('.').split('.').all(|label| (1..=63).contains(&label.len()))
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
-    if fits {
-        return Ok(text.to_owned());
+impl Rfc2136 {
+    /// A server with the key to sign for it.
+    pub fn new(server: String, key_name: String, algorithm: Algorithm, secret: Secret) -> Self {
+        Self { server, key_name, algorithm, secret }
     }
-    Err(Refusal::new(
-        "a key's name is written like a domain name",
-        "copy it from the name server's configuration, as in key-name = \"certfleet\"",
-    ))
+
+    /// The key, read anew so that a changed secret counts at once.
+    async fn signer(&self) -> Result<TSigner, Error> {
+        let key = || self.key_name.clone();
+        let secret = self.secret.clone();
+        // It may be the output of a command.
+        let secret = tokio::task::spawn_blocking(move || secret.read())
+            .await
+            .map_err(|_| Error::Interrupted)?
+            .map_err(|source| Error::Secret { key: key(), source })?;
+        let mut octets = key::decode(&secret, &self.key_name, self.algorithm)
+            .map_err(|source| Error::SecretFormat { key: key(), source })?;
+        let algorithm = match self.algorithm {
+            Algorithm::HmacSha256 => TsigAlgorithm::HmacSha256,
+            Algorithm::HmacSha384 => TsigAlgorithm::HmacSha384,
+            Algorithm::HmacSha512 => TsigAlgorithm::HmacSha512,
+        };
+        // The signer keeps the octets without wiping them; it lives for one update.
+        TSigner::new(std::mem::take(&mut *octets), algorithm, parse(&self.key_name)?, FUDGE)
+            .map_err(|error| Error::Encode { zone: key(), source: ProtoError::from(error.to_string()) })
+    }
+
+    async fn connect(&self) -> Result<TcpStream, Error> {
+        let server = || self.server.clone();
+        let addresses: Vec<SocketAddr> = lookup_host(&self.server)
+            .await
+            .map_err(|source| Error::ServerAddress { server: server(), source })?
+            .collect();
+        // With several addresses the last one gets its turn too.
+        let each = match u32::try_from(addresses.len()) {
+            Ok(count @ 2..) => CONNECT_ALL / count,
+            _ => CONNECT_ONE,
+        };
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in addresses {
+            match timeout(each, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => last = error,
+                Err(_) => {
+                    let text = format!("no connection to {address} within {:.1} s", each.as_secs_f32());
+                    last = io::Error::new(io::ErrorKind::TimedOut, text);
+                }
+            }
+        }
+        Err(Error::Connect { server: server(), source: last })
+    }
+
+    async fn update(
+        &self,
+        stream: &mut TcpStream,
+        zone: &Name,
+        changes: &[Change],
+        signer: &TSigner,
+    ) -> Result<(), Error> {
+        let encode = |source| Error::Encode { zone: text(zone), source };
+        let mut message = message(zone, changes)?;
+        let verifier = message.finalize(signer, now()).map_err(encode)?;
+        let bytes = message.to_vec().map_err(encode)?;
+        let broken = |source| Error::Broken { server: self.server.clone(), source };
+        wire::send(stream, &bytes).await.map_err(broken)?;
+        let reply = wire::receive(stream).await.map_err(broken)?;
+        self.judge(zone, changes, message.metadata.id, verifier, &reply)
+    }
+
+    /// The signature's own error first: with it the rest is not signed, and says less.
+    fn judge(
+        &self,
+        zone: &Name,
+        changes: &[Change],
+        id: u16,
+        verifier: Option<TSigVerifier>,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        let server = || self.server.clone();
+        let Ok(reply) = Message::from_vec(bytes) else {
+            return Err(Error::BadReply { server: server() });
+        };
+        let head = &reply.metadata;
+        if (head.id, head.message_type, head.op_code) != (id, MessageType::Response, OpCode::Update) {
+            return Err(Error::BadReply { server: server() });
+        }
+        if let Some(signature) = reply.signature()
+            && let Some(error) = signature.data.error
+        {
+            return Err(self.signature_refused(error, &signature.data));
+        }
+        let owner = || changes.first().map(|change| change.record().owner.clone()).unwrap_or_default();
+        match head.response_code {
+            ResponseCode::NoError if reply.signature().is_none() => {
+                Err(Error::UnsignedReply { server: server() })
+            }
+            ResponseCode::NoError => match verifier.map(|mut verifier| verifier.verify(bytes)) {
+                Some(Ok(_)) => Ok(()),
+                _ => Err(Error::ForgedReply { server: server() }),
+            },
+            ResponseCode::NotAuth => Err(Error::NotAuthoritative { server: server(), zone: text(zone) }),
+            ResponseCode::Refused => Err(Error::Refused {
+                server: server(),
+                key: self.key_name.clone(),
+                owner: owner(),
+                zone: text(zone),
+            }),
+            ResponseCode::NotZone => Err(Error::NotInZone { owner: owner(), zone: text(zone) }),
+            code => Err(Error::Rejected { server: server(), zone: text(zone), code: wire::mnemonic(code) }),
+        }
+    }
+
+    fn signature_refused(&self, error: TsigError, data: &TSIG) -> Error {
+        let (server, key) = (self.server.clone(), self.key_name.clone());
+        match error {
+            TsigError::BadKey => Error::TsigBadKey { server, key, algorithm: self.algorithm.to_string() },
+            TsigError::BadSig => Error::TsigBadSignature { server, key },
+            TsigError::BadTime => Error::TsigBadTime { server, ahead: ahead(data) },
+            other => Error::TsigOther { server, code: other.into() },
+        }
+    }
 }
 
-fn algorithm(text: &str) -> Result<Algorithm, Refusal> {
-    const KNOWN: [&str; 3] = ["hmac-sha256", "hmac-sha384", "hmac-sha512"];
-    text.parse().map_err(|_| {
-        let mut refusal = Refusal::new("it is not known", format!("known are {}", KNOWN.join(", ")));
-        if let Some(meant) = near(text, KNOWN) {
-            refusal.remedy = Remedy::DidYouMean(meant.to_owned());
+#[async_trait]
+impl Provider for Rfc2136 {
+    async fn apply(&self, zone: &str, changes: &[Change]) -> Result<(), Error> {
+        if changes.is_empty() {
+            return Ok(());
         }
-        refusal
-    })
+        let zone = parse(zone)?;
+        let signer = self.signer().await?;
+        let all = async {
+            let mut stream = self.connect().await?;
+            for part in parts(changes) {
+                self.update(&mut stream, &zone, part, &signer).await?;
+            }
+            Ok(())
+        };
+        timeout(DEADLINE, all)
+            .await
+            .unwrap_or_else(|_| Err(Error::Timeout { server: self.server.clone(), within: DEADLINE }))
+    }
+}
+
+/// One update with these changes (RFC 2136 section 2.5), which the server applies in order and
+/// all or none (section 3.4).
+fn message(zone: &Name, changes: &[Change]) -> Result<Message, Error> {
+    let mut message = Message::query();
+    message.metadata.op_code = OpCode::Update;
+    message.metadata.recursion_desired = false;
+    message.add_query(Query::query(zone.clone(), RecordType::SOA));
+    for change in changes {
+        let record = change.record();
+        let owner = parse(&record.owner)?;
+        if !zone.zone_of(&owner) {
+            return Err(Error::NotInZone { owner: record.owner.clone(), zone: text(zone) });
+        }
+        let data = RData::TXT(TXT::from_bytes(record.value.as_bytes().chunks(255).collect()));
+        message.add_authority(match change {
+            Change::Add(_) => Record::from_rdata(owner, record.ttl, data),
+            Change::Remove(_) => {
+                let mut gone = Record::from_rdata(owner, 0, data);
+                gone.dns_class = DNSClass::NONE;
+                gone
+            }
+        });
+    }
+    Ok(message)
+}
+
+/// The changes in pieces that each fit a message over TCP.
+fn parts(changes: &[Change]) -> Vec<&[Change]> {
+    let mut parts = Vec::new();
+    let (mut start, mut size) = (0, 0);
+    for (at, change) in changes.iter().enumerate() {
+        let record = change.record();
+        // Name, fixed fields, a length octet for each string, at most.
+        let more = record.owner.len() + 12 + record.value.len() + record.value.len() / 255 + 1;
+        if size + more > ROOM && at > start {
+            parts.push(&changes[start..at]);
+            (start, size) = (at, 0);
+        }
+        size += more;
+    }
+    parts.push(&changes[start..]);
+    parts
+}
+
+/// How far the server's clock is ahead of ours, in seconds (RFC 8945 section 5.2.3).
+fn ahead(data: &TSIG) -> i64 {
+    let theirs = data.other.iter().take(6).fold(0, |time, octet| time << 8 | u64::from(*octet));
+    i64::try_from(theirs).unwrap_or(i64::MAX).saturating_sub_unsigned(now())
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// How far the clocks may differ, in seconds: the value RFC 8945 section 10 recommends.
+const FUDGE: u16 = 300;
+/// One update: connection and answer. A server that is well takes milliseconds.
+const DEADLINE: Duration = Duration::from_secs(10);
+const CONNECT_ONE: Duration = Duration::from_secs(5);
+const CONNECT_ALL: Duration = Duration::from_secs(8);
+/// Octets for changes in a message of 65535, with the zone and the signature left out.
+const ROOM: usize = 60_000;
+
+#[cfg(test)]
+mod tests {
+    use super::super::TxtRecord;
+    use super::*;
+    use crate::model::problem::Diagnose;
+
+    fn server() -> Rfc2136 {
+        let secret = Secret::Env("TSIG".to_owned());
+        Rfc2136::new("ns1.example.org:53".to_owned(), "certfleet".to_owned(), Algorithm::HmacSha256, secret)
+    }
+
+    fn signer(secret: &[u8]) -> TSigner {
+        TSigner::new(secret.to_vec(), TsigAlgorithm::HmacSha256, parse("certfleet").unwrap(), FUDGE).unwrap()
+    }
+
+    fn record(owner: &str, value: &str) -> TxtRecord {
+        TxtRecord {
+            zone: "example.org.".to_owned(),
+            owner: owner.to_owned(),
+            value: value.to_owned(),
+            ttl: 60,
+        }
+    }
+
+    /// What we say to a reply that `tell` has made, signed with `secret` where there is one.
+    fn said(tell: impl FnOnce(&mut Message), secret: Option<&[u8]>) -> Result<(), Error> {
+        let zone = parse("example.org").unwrap();
+        let changes = [Change::Add(record("_acme-challenge.example.org.", "v"))];
+        let mut update = message(&zone, &changes).unwrap();
+        let verifier = update.finalize(&signer(b"secret"), now()).unwrap();
+        let mut reply = Message::response(update.metadata.id, OpCode::Update);
+        tell(&mut reply);
+        if let Some(secret) = secret {
+            let mac = update.signature().unwrap().data.mac.clone();
+            let context = hickory_proto::rr::TSigResponseContext::new(
+                update.metadata.id,
+                now(),
+                signer(secret),
+                mac,
+                None,
+            );
+            let signature = context.sign(&reply.to_vec().unwrap()).unwrap();
+            reply.set_signature(signature);
+        }
+        server().judge(&zone, &changes, update.metadata.id, verifier, &reply.to_vec().unwrap())
+    }
+
+    fn code(result: Result<(), Error>) -> &'static str {
+        result.err().map_or("", |error| error.code())
+    }
+
+    #[test]
+    fn only_a_signed_reply_is_believed() {
+        assert!(said(|_| {}, Some(b"secret")).is_ok());
+        assert!(matches!(said(|_| {}, None), Err(Error::UnsignedReply { .. })));
+        assert!(matches!(said(|_| {}, Some(b"other")), Err(Error::ForgedReply { .. })));
+        assert_eq!(code(said(|reply| reply.metadata.id ^= 1, Some(b"secret"))), "dns.bad-reply");
+        assert_eq!(code(said(|reply| reply.metadata.op_code = OpCode::Query, None)), "dns.bad-reply");
+    }
+
+    #[test]
+    fn response_codes_become_errors_that_say_what_to_do() {
+        let codes = [
+            (ResponseCode::NotAuth, "dns.not-authoritative"),
+            (ResponseCode::Refused, "dns.refused"),
+            (ResponseCode::NotZone, "dns.not-in-zone"),
+            (ResponseCode::FormErr, "dns.rejected"),
+            (ResponseCode::ServFail, "dns.rejected"),
+        ];
+        for (rcode, expected) in codes {
+            assert_eq!(code(said(|reply| reply.metadata.response_code = rcode, None)), expected);
+        }
+    }
+
+    #[test]
+    fn errors_of_the_signature_come_before_the_response_code() {
+        let tsig = |error, other| {
+            said(
+                |reply| {
+                    reply.metadata.response_code = ResponseCode::NotAuth;
+                    let data =
+                        TSIG::new(TsigAlgorithm::HmacSha256, 0, FUDGE, Vec::new(), 1, Some(error), other);
+                    let mut signature = Record::from_rdata(parse("certfleet").unwrap(), 0, data);
+                    signature.dns_class = DNSClass::ANY;
+                    reply.set_signature(Box::new(signature));
+                },
+                None,
+            )
+        };
+        assert_eq!(code(tsig(TsigError::BadKey, Vec::new())), "dns.tsig-bad-key");
+        assert_eq!(code(tsig(TsigError::BadSig, Vec::new())), "dns.tsig-bad-signature");
+        assert_eq!(code(tsig(TsigError::BadTrunc, Vec::new())), "dns.tsig");
+        let theirs = (now() + 1200).to_be_bytes()[2..].to_vec();
+        let Err(Error::TsigBadTime { ahead, .. }) = tsig(TsigError::BadTime, theirs) else {
+            panic!("BADTIME is named");
+        };
+        assert!((1195..=1200).contains(&ahead), "{ahead}");
+        // A hostile server's nonsense is a number too.
+        assert_eq!(code(tsig(TsigError::BadTime, vec![0xff; 40])), "dns.tsig-bad-time");
+    }
+
+    #[test]
+    fn rfc2136_2_5_adds_with_class_in_and_removes_with_class_none() {
+        let zone = parse("example.org").unwrap();
+        let changes = [
+            Change::Add(record("_acme-challenge.example.org.", "new")),
+            Change::Remove(record("_acme-challenge.www.example.org.", "old")),
+        ];
+        let message = Message::from_vec(&message(&zone, &changes).unwrap().to_vec().unwrap()).unwrap();
+        let lines: Vec<String> = message.authorities.iter().map(Record::to_string).collect();
+        assert_eq!(
+            lines,
+            ["_acme-challenge.example.org. 60 IN TXT new", "_acme-challenge.www.example.org. 0 NONE TXT old"]
+        );
+        assert_eq!(message.queries, [Query::query(zone, RecordType::SOA)]);
+    }
+
+    #[test]
+    fn a_name_of_another_zone_is_not_sent() {
+        let changes = [Change::Add(record("_acme-challenge.example.com.", "v"))];
+        let zone = parse("example.org").unwrap();
+        assert!(matches!(message(&zone, &changes), Err(Error::NotInZone { .. })));
+    }
+
+    #[test]
+    fn any_number_of_changes_fits() {
+        let owner = format!("{}example.org.", "abcdefghi.".repeat(20));
+        let changes: Vec<Change> =
+            (0..2000).map(|n| Change::Add(record(&format!("n{n}.{owner}"), &"v".repeat(43)))).collect();
+        let parts = parts(&changes);
+        assert_eq!(parts.concat(), changes);
+        let zone = parse("example.org").unwrap();
+        for part in parts {
+            assert!(message(&zone, part).unwrap().to_vec().unwrap().len() < 65_000);
+        }
+    }
 }
