@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -40,7 +41,7 @@ pub struct Config {
     /// Certificates, hosts and issuers.
     pub desired: Desired,
     /// The DNS accounts.
-    pub dns: BTreeMap<DnsAccountName, Account>,
+    pub dns: BTreeMap<DnsAccountName, Arc<Account>>,
     /// The groups of hosts; certificates have them resolved already.
     pub groups: BTreeMap<GroupName, Vec<HostName>>,
     /// What a person should look at.
@@ -122,7 +123,7 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
     for Named { text, name, section, said } in named(&mut top, "dns") {
         scope.accounts.insert(text, said);
         let account = name.and_then(|name| account::read(name, section));
-        config.dns.extend(account.map(|account| (account.name.clone(), account)));
+        config.dns.extend(account.map(|account| (account.name.clone(), Arc::new(account))));
     }
     let defaults = sole(&mut top, "host-defaults").map(host::Settings::defaults).unwrap_or_default();
     for Named { text, name, section, .. } in named(&mut top, "host") {
@@ -140,6 +141,7 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
         context,
     );
     config.groups = groups(&mut top, &mut scope, context);
+    config.desired.dns = config.dns.keys().cloned().collect();
     config.desired.certificates = certificate::read_all(&mut top, &scope, context);
     top.finish();
     config

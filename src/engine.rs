@@ -65,7 +65,7 @@ pub enum StartError {
     Resolver(#[source] crate::dns::Error),
     /// The roots of an issuer cannot be read.
     #[error("cannot read the roots of issuer `{0}`")]
-    Roots(IssuerName, #[source] crate::probe::Error),
+    Roots(IssuerName, #[source] crate::probe::RootsError),
     /// The store cannot be read.
     #[error("cannot read the store")]
     Store(#[source] crate::store::LoadError),

@@ -35,8 +35,10 @@ impl Diagnose for NoAccount {
 
 /// Removing took too long.
 #[derive(Debug, thiserror::Error)]
-#[error("the challenge records of `{0}` could not be removed within {} s", CLEAN_UP.as_secs())]
-struct TooSlow(CertName);
+#[error("the challenge records of `{certificate}` could not be removed within {} s", CLEAN_UP.as_secs())]
+struct TooSlow {
+    certificate: CertName,
+}
 
 impl Diagnose for TooSlow {
     fn code(&self) -> &'static str {
@@ -60,11 +62,11 @@ impl Engine {
 
     /// Removes every noted record of a certificate whose lock is ours; tells how many.
     pub(super) async fn clean_up_of(&self, name: &CertName) -> Result<usize, Problem> {
-        tokio::time::timeout(CLEAN_UP, self.remove(name)).await.unwrap_or_else(|_| Err(Problem::of(&TooSlow(name.clone()))))
+        tokio::time::timeout(CLEAN_UP, self.remove(name)).await.unwrap_or_else(|_| Err(Problem::of(&TooSlow { certificate: name.clone() })))
     }
 
     async fn remove(&self, name: &CertName) -> Result<usize, Problem> {
-        let debts = self.store.debts().map_err(|error| Problem::of(&error))?;
+        let (debts, _unreadable) = self.store.debts().map_err(|error| Problem::of(&error))?;
         let (own, others): (Vec<TxtDebt>, Vec<TxtDebt>) = debts.into_iter().partition(|debt| debt.certificate == *name);
         let removals = own.iter().map(|debt| {
             // The CA may hand two orders the same token; the record goes with the last of them.
@@ -90,7 +92,7 @@ impl Engine {
 
     /// On the way out: everything of ours, as far as its lock is free.
     pub(super) async fn clean_up_everything(&self, request: &Request) {
-        let Ok(debts) = self.store.debts() else { return };
+        let Ok((debts, _unreadable)) = self.store.debts() else { return };
         let names: std::collections::BTreeSet<CertName> =
             debts.into_iter().map(|debt| debt.certificate).filter(|name| request.selects(name)).collect();
         futures::future::join_all(names.iter().map(|name| self.clean_up(name))).await;

@@ -18,7 +18,7 @@ use crate::model::observed::{Look, Seen, Served};
 use crate::model::plan::{Install, minute};
 use crate::model::problem::{Blame, Diagnose, Problem};
 use crate::model::state::{Failure, HostFacts, Installed};
-use crate::probe;
+use crate::probe::{self, Question};
 use crate::store::LoadError;
 
 /// How long a host may take to serve what was just loaded.
@@ -249,8 +249,8 @@ impl Prove for Prover<'_> {
         let roots = observer.roots(certificate);
         let places = addresses.iter().flat_map(|address| certificate.verify_names.iter().map(move |name| (*address, name)));
         let looks = join_all(places.map(|(address, domain)| async move {
-            let look = observer.probe.until_serves(address, domain, Some(certificate.key), fingerprint, roots, SERVED_WITHIN);
-            look.await
+            let question = Question { address, name: domain, key: Some(certificate.key), roots };
+            observer.probe.until_serves(question, *fingerprint, SERVED_WITHIN, Timestamp::now).await
         }))
         .await;
         let all: Vec<Look> = looks.iter().map(|look| look.clone().unwrap_or_else(|last| last)).collect();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::acme::Step;
 use crate::model::name::{CertName, HostName, VersionNumber};
 use crate::model::plan::{Because, Install, Waiting};
 use crate::model::problem::Problem;
@@ -18,7 +19,7 @@ pub enum Event {
     /// A certificate is being issued.
     Issuing(CertName, Because),
     /// How far its order is.
-    Step(CertName, String),
+    Step(CertName, Step),
     /// A new version is in the store.
     Issued(CertName, VersionNumber, Timestamp, Duration),
     /// Another process has just issued it.

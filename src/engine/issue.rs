@@ -13,11 +13,11 @@ use crate::acme::{self, Ca, Challenge, Issued, Journal, Solver, Step, Wanted};
 use crate::dns::{self, Change, TxtRecord};
 use crate::model::desired::{Certificate, Issuer};
 use crate::model::name::{CertName, IssuerName, VersionNumber};
-use crate::model::plan::{Action, Deploying, Issuing, Request, plan, same_domains};
+use crate::model::plan::{Action, Deploying, Request, plan};
 use crate::model::problem::{Blame, Diagnose, Problem, Retry};
 use crate::model::schedule::{self, NextAttempt};
 use crate::model::state::{CertState, Failure, OpenOrder, RenewalInfo, State, TxtDebt, Version};
-use crate::store::{CertLock, LoadError, LockError, SaveError, Store, VersionFiles};
+use crate::store::{CertLock, Holder, LoadError, LockError, SaveError, Store, VersionFiles};
 
 /// For one order, from the first request to the certificate; the CA's own steps have shorter ones.
 const ORDER: Duration = Duration::from_secs(15 * 60);
@@ -51,8 +51,11 @@ pub(super) enum Error {
     #[error("cannot issue `{0}`")]
     Ca(CertName, #[source] Arc<acme::Error>),
     /// Taking longer than an order may.
-    #[error("cannot issue `{0}`: gave up after {} minutes", ORDER.as_secs() / 60)]
-    Deadline(CertName),
+    #[error("cannot issue `{certificate}`: gave up after {} minutes", ORDER.as_secs() / 60)]
+    Deadline {
+        /// The certificate.
+        certificate: CertName,
+    },
     /// Writing to the store.
     #[error("cannot note the progress of `{0}` in the store")]
     Save(CertName, #[source] SaveError),
@@ -68,8 +71,9 @@ impl Diagnose for Error {
     fn code(&self) -> &'static str {
         match self {
             Self::Acme(_, error) => error.code(),
+            Self::Key(_, error) => error.code(),
             Self::Ca(_, error) => error.code(),
-            Self::Deadline(_) => "acme.timeout",
+            Self::Deadline { .. } => "acme.timeout",
             Self::Save(_, error) => error.code(),
             Self::Load(_, error) => error.code(),
             Self::Lock(_, error) => error.code(),
@@ -79,8 +83,9 @@ impl Diagnose for Error {
     fn blame(&self) -> Blame {
         match self {
             Self::Acme(_, error) => error.blame(),
+            Self::Key(_, error) => error.blame(),
             Self::Ca(_, error) => error.blame(),
-            Self::Deadline(_) => Blame::Issuer,
+            Self::Deadline { .. } => Blame::Issuer,
             Self::Save(_, error) => error.blame(),
             Self::Load(_, error) => error.blame(),
             Self::Lock(_, error) => error.blame(),
@@ -98,8 +103,9 @@ impl Diagnose for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Acme(_, error) => error.hint(),
+            Self::Key(_, error) => error.hint(),
             Self::Ca(_, error) => error.hint(),
-            Self::Deadline(_) => None,
+            Self::Deadline { .. } => None,
             Self::Save(_, error) => error.hint(),
             Self::Load(_, error) => error.hint(),
             Self::Lock(_, error) => error.hint(),
@@ -131,7 +137,7 @@ impl Engine {
         let attempt = Attempt { engine: self, certificate, cert_lock: &cert_lock, known: Mutex::new(known) };
         let result = match tokio::time::timeout(ORDER, attempt.run()).await {
             Ok(result) => result,
-            Err(_) => Err(Error::Deadline(name.clone())),
+            Err(_) => Err(Error::Deadline { certificate: name.clone() }),
         };
         // Success or not, our records go; what cannot be removed stays noted and is a later action.
         if let Err(problem) = self.clean_up_of(name).await {
@@ -189,7 +195,7 @@ impl Engine {
             match self.store.lock_certificate(name, doing, Timestamp::now()) {
                 Ok(held) => return Ok(Some(held)),
                 Err(LockError::Held(holder)) => {
-                    let holder = holder.to_string();
+                    let holder = in_words(holder);
                     if said.as_ref() != Some(&holder) {
                         self.tell(Event::Locked(name.clone(), holder.clone()));
                         said = Some(holder);
@@ -206,8 +212,8 @@ impl Engine {
 
     fn holder(&self, name: &CertName) -> String {
         match self.store.lock_certificate(name, "looking", Timestamp::now()) {
-            Err(LockError::Held(holder)) => holder.to_string(),
-            _ => "another process".to_owned(),
+            Err(LockError::Held(holder)) => in_words(holder),
+            _ => in_words(None),
         }
     }
 
@@ -304,7 +310,7 @@ impl Attempt<'_> {
             resume,
             key_pem: key_pem.clone(),
         };
-        let progress = |step: Step| self.engine.tell(Event::Step(self.name().clone(), step.to_string()));
+        let progress = |step: Step| self.engine.tell(Event::Step(self.name().clone(), step));
         let issued = ca.issue(&wanted, self, self, &progress).await.map_err(|error| {
             if error.order_is_over() {
                 let mut known = lock(&self.known);
@@ -446,6 +452,10 @@ impl acme::Accounts for Accounts {
     fn save(&self, issuer: &IssuerName, directory: &str, credentials: &str) -> Result<(), Box<dyn Diagnose + Send + Sync>> {
         self.store.save_account(issuer, directory, credentials).map_err(boxed)
     }
+}
+
+fn in_words(holder: Option<Holder>) -> String {
+    holder.map_or_else(|| "another process".to_owned(), |holder| holder.to_string())
 }
 
 fn boxed(error: impl Diagnose + Send + Sync + 'static) -> Box<dyn Diagnose + Send + Sync> {

@@ -16,7 +16,7 @@ use crate::model::observed::{Look, Observed, Seen};
 use crate::model::plan::Request;
 use crate::model::problem::Problem;
 use crate::model::state::State;
-use crate::probe::{self, Probe, Roots};
+use crate::probe::{self, Probe, Question, Roots};
 use crate::store::Store;
 
 /// Handshakes under way at once.
@@ -96,7 +96,8 @@ impl Observer {
                     certificate.verify_names.iter().map(move |name| async move {
                         // Closed only with the engine.
                         let _permit = self.looks.acquire().await.ok();
-                        self.probe.look(*address, name, Some(certificate.key), roots, Timestamp::now()).await
+                        let question = Question { address: *address, name, key: Some(certificate.key), roots };
+                        self.probe.look(question, Timestamp::now).await
                     })
                 });
                 (certificate.name.clone(), join_all(looks).await)
@@ -133,7 +134,7 @@ impl Observer {
             Err(error) => return Some(Problem::of(&error).one_line()),
         };
         let chain: Vec<Vec<u8>> = rustls_pemfile::certs(&mut files.fullchain.as_bytes())
-            .filter_map(std::result::Result::ok)
+            .filter_map(Result::ok)
             .map(|der| der.to_vec())
             .collect();
         let name = certificate.verify_names.first().or_else(|| certificate.domains.iter().find(|domain| !domain.is_wildcard()))?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::problem;
+use crate::acme::Step;
 use crate::engine::{Event, Listener};
 use crate::model::plan::minute;
 use crate::model::problem::Problem;
@@ -94,7 +95,7 @@ impl Listener for Progress {
             Event::Observing(count) => Line::Said(format!("looking at {count} {}", if *count == 1 { "host" } else { "hosts" })),
             Event::Locked(name, holder) => Line::Doing(name.to_string(), format!("waits for {holder}")),
             Event::Issuing(name, because) => Line::Doing(name.to_string(), format!("issuing, {because}")),
-            Event::Step(name, step) => Line::Doing(name.to_string(), step.clone()),
+            Event::Step(name, step) => Line::Doing(name.to_string(), step_words(*step)),
             Event::Issued(name, version, not_after, took) => Line::Done(
                 name.to_string(),
                 format!("version {version} issued in {}, valid until {}", seconds(*took), minute(*not_after)),
@@ -131,6 +132,17 @@ impl Listener for Progress {
             Event::DeployFailed(_, host, why) => Line::Failed(host.to_string(), failed_deploy(why)),
             Event::Ending => Line::Said("ending: removing challenge records first".into()),
         });
+    }
+}
+
+fn step_words(step: Step) -> String {
+    match step {
+        Step::Ordered => "ordered".to_owned(),
+        Step::Presenting(1) => "setting a challenge record, waiting for every name server".to_owned(),
+        Step::Presenting(count) => format!("setting {count} challenge records, waiting for every name server"),
+        Step::Validating => "the CA looks at the challenge records".to_owned(),
+        Step::Finalizing => "the CA signs".to_owned(),
+        Step::Downloading => "fetching the certificate".to_owned(),
     }
 }
 
