@@ -32,6 +32,8 @@ pub enum CallError {
     Silent {
         /// What was asked.
         url: String,
+        /// Whether there was a connection at all.
+        connected: bool,
         /// Whether the CA may have acted on the request nevertheless.
         maybe_done: bool,
     },
@@ -135,7 +137,7 @@ impl CallError {
             return Self::Untrusted { url, cause };
         }
         if error.is_timeout() {
-            return Self::Silent { url, maybe_done };
+            return Self::Silent { url, connected: !error.is_connect(), maybe_done };
         }
         Self::Unreachable { url, maybe_done, cause: RootCause(Box::new(error.without_url())) }
     }
@@ -156,7 +158,8 @@ impl CallError {
 
     /// Whether this looks like an accident that the next try may not have.
     fn is_fault(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Silent { .. })
+        // A machine that is not there will not be there in a second.
+        matches!(self, Self::Unreachable { .. } | Self::Silent { connected: true, .. })
             || matches!(self.status(), Some(500..=599))
     }
 
@@ -183,16 +186,16 @@ impl CallError {
 
 /// The certificate error inside a failed connection.
 fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
-    let mut source = error.source();
-    while let Some(error) = source {
-        let inner = match error.downcast_ref::<std::io::Error>() {
-            Some(io) => io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
-            None => error.downcast_ref::<rustls::Error>(),
-        };
-        if let Some(found @ rustls::Error::InvalidCertificate(_)) = inner {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if let Some(found @ rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
             return Some(found.clone());
         }
-        source = error.source();
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            // It passes for its content: its source is the content's source.
+            Some(content) => Some(content),
+            None => error.source(),
+        };
     }
     None
 }
@@ -302,12 +305,13 @@ mod tests {
         CallError::Unreachable { url: "https://ca.example/".to_owned(), maybe_done, cause }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_would_order_twice_is_not_sent_twice() {
-        let mut tries = Tries::new();
-        tries.again(cut(false), Twice::Harmful).await.unwrap();
-        tries.again(cut(true), Twice::Harmful).await.unwrap_err();
-        let mut tries = Tries::new();
+        let tries = || Tries { pause: Duration::ZERO, ..Tries::new() };
+        let mut tries_once = tries();
+        tries_once.again(cut(false), Twice::Harmful).await.unwrap();
+        tries_once.again(cut(true), Twice::Harmful).await.unwrap_err();
+        let mut tries = tries();
         tries.again(cut(true), Twice::Harmless).await.unwrap();
         tries.again(cut(true), Twice::Harmless).await.unwrap();
         tries.again(cut(true), Twice::Harmless).await.unwrap_err();
