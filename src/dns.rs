@@ -15,18 +15,18 @@ use async_trait::async_trait;
 use crate::kind::Kind;
 use crate::model::name::DnsAccountName;
 
+mod diagnose;
 mod error;
-mod key;
 pub mod lookup;
 mod propagation;
 pub mod rfc2136;
+mod sighting;
 mod wire;
 pub mod zones;
 
-pub use error::{Error, Lagging, SharedError};
-pub use key::KeyError;
+pub use error::{Error, SharedError};
 pub use lookup::{ChallengeName, Lookup};
-pub use propagation::{Sighting, View};
+pub use sighting::{Lagging, Sighting, View};
 pub use zones::Zones;
 
 /// The providers. To add one: write dns/NAME.rs with a `KIND`, add it here.

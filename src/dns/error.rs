@@ -1,6 +1,5 @@
 //! What can go wrong with DNS, and what people can do about it.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +7,8 @@ use std::time::Duration;
 use hickory_proto::ProtoError;
 use hickory_resolver::net::NetError;
 
-use super::key::KeyError;
-use super::propagation::{Sighting, View};
+use super::rfc2136::KeyError;
+use super::sighting::Lagging;
 use crate::model::problem::{Blame, Diagnose, Retry, plain};
 use crate::secret::SecretError;
 
@@ -276,168 +275,6 @@ impl Error {
     }
 }
 
-impl Diagnose for Error {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::BadName { .. } => "dns.bad-name",
-            Self::Resolver(_) => "dns.resolver",
-            Self::Lookup { .. } | Self::LookupTimeout { .. } => "dns.lookup",
-            Self::CnameLoop { .. } | Self::CnameDepth { .. } => "dns.cname-loop",
-            Self::NoZone(_) => "dns.no-zone",
-            Self::NoNameServer(_) | Self::NoAddress { .. } => "dns.no-name-server",
-            Self::NoRoute { .. } => "dns.no-route",
-            Self::NotPropagated { .. } => "dns.not-propagated",
-            Self::Lame { .. } => "dns.lame",
-            Self::Secret { .. } | Self::SecretFormat { .. } => "dns.secret",
-            Self::Encode { .. } => "dns.encode",
-            Self::ServerAddress { .. } => "dns.server-address",
-            Self::Connect { .. } | Self::Broken { .. } => "dns.connection",
-            Self::Timeout { .. } => "dns.timeout",
-            Self::BadReply { .. } | Self::UnsignedReply { .. } | Self::ForgedReply { .. } => "dns.bad-reply",
-            Self::TsigBadKey { .. } => "dns.tsig-bad-key",
-            Self::TsigBadSignature { .. } => "dns.tsig-bad-signature",
-            Self::TsigBadTime { .. } => "dns.tsig-bad-time",
-            Self::TsigOther { .. } => "dns.tsig",
-            Self::NotAuthoritative { .. } => "dns.not-authoritative",
-            Self::Refused { .. } => "dns.refused",
-            Self::NotInZone { .. } => "dns.not-in-zone",
-            Self::Rejected { .. } => "dns.rejected",
-            Self::Interrupted => "dns.interrupted",
-        }
-    }
-
-    fn blame(&self) -> Blame {
-        match self {
-            Self::BadName { .. }
-            | Self::CnameLoop { .. }
-            | Self::CnameDepth { .. }
-            | Self::NoZone(_)
-            | Self::Secret { .. }
-            | Self::SecretFormat { .. }
-            | Self::TsigBadKey { .. }
-            | Self::TsigBadSignature { .. }
-            | Self::NotAuthoritative { .. }
-            | Self::Refused { .. } => Blame::Operator,
-            Self::Resolver(_) | Self::Encode { .. } | Self::TsigBadTime { .. } | Self::Interrupted => {
-                Blame::Machine
-            }
-            Self::NoRoute { .. }
-            | Self::LookupTimeout { .. }
-            | Self::ServerAddress { .. }
-            | Self::Connect { .. }
-            | Self::Broken { .. }
-            | Self::Timeout { .. } => Blame::Network,
-            Self::Lookup { .. }
-            | Self::NoNameServer(_)
-            | Self::NoAddress { .. }
-            | Self::NotPropagated { .. }
-            | Self::Lame { .. }
-            | Self::BadReply { .. }
-            | Self::UnsignedReply { .. }
-            | Self::ForgedReply { .. }
-            | Self::TsigOther { .. }
-            | Self::NotInZone { .. }
-            | Self::Rejected { .. } => Blame::Dns,
-        }
-    }
-
-    /// What people mend at a name server we would not notice, so almost everything is tried again.
-    fn retry(&self) -> Retry {
-        match self {
-            Self::SecretFormat { .. } => Retry::AfterChange,
-            _ => Retry::Backoff,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Resolver(_) => {
-                "name them in certs.toml: `[resolver] nameservers = [\"192.0.2.53:53\"]`".to_owned()
-            }
-            Self::NoZone(name) => {
-                format!(
-                    "register or delegate the domain, or correct it: `dig SOA {}` finds none",
-                    plain(name)
-                )
-            }
-            Self::CnameLoop { via, .. } | Self::CnameDepth { via, .. } => match via.first() {
-                Some(first) => format!("correct the CNAME record of `{}`", plain(first)),
-                None => return None,
-            },
-            Self::NoAddress { .. } | Self::NoRoute { .. } | Self::NoNameServer(_) => {
-                "name the servers to ask in `authoritative` of the dns account".to_owned()
-            }
-            Self::NotPropagated { account, .. } => {
-                format!("raise `dns.{account}.propagation-timeout`, or see why that server lags")
-            }
-            Self::Lame { account, .. } => format!(
-                "take it out of the zone's NS records, or name the servers to ask in `dns.{account}.authoritative`"
-            ),
-            Self::SecretFormat { .. } => {
-                "it is the text after `secret` in what `tsig-keygen` prints, or all of that".to_owned()
-            }
-            Self::TsigBadKey { key, .. } => format!(
-                "BIND: `include` the file with `key \"{key}\"`; Knot: name the key and the zone's owner names in an `acl`"
-            ),
-            Self::TsigBadSignature { key, .. } => {
-                format!("copy the `secret` of `key \"{key}\"` from the name server again")
-            }
-            Self::TsigBadTime { .. } => "set the clock that is wrong: `timedatectl` shows it".to_owned(),
-            Self::NotAuthoritative { zone, .. } => {
-                format!("`server` must be the primary of the zone: `dig SOA {}` names it first", plain(zone))
-            }
-            Self::Refused { key, owner, zone, .. } => {
-                let (owner, zone) = (plain(owner), plain(zone));
-                format!("BIND: add `grant {key} name {owner} TXT;` to `update-policy` of the zone `{zone}`")
-            }
-            Self::Rejected { .. } => {
-                "the log of the name server says why; often it may not write in its zone directory".to_owned()
-            }
-            _ => return None,
-        })
-    }
-}
-
-/// The servers that do not answer as they should, at the deadline.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lagging {
-    /// The name that was asked for.
-    pub owner: String,
-    /// How long was waited.
-    pub waited: Duration,
-    /// The servers, each with the last that was seen of it.
-    pub servers: Vec<Sighting>,
-}
-
-impl std::error::Error for Lagging {}
-
-impl fmt::Display for Lagging {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Enough to know whom to ask.
-        const SHOWN: usize = 3;
-        let owner = plain(self.owner.trim_end_matches('.'));
-        for (at, Sighting { server, view }) in self.servers.iter().take(SHOWN).enumerate() {
-            if at > 0 {
-                f.write_str(", ")?;
-            }
-            match view {
-                View::With => write!(f, "{server} answers with the value for {owner}")?,
-                View::Without => write!(f, "{server} still answers without the value for {owner}")?,
-                View::Lame => write!(f, "{server} still answers without authority for {owner}")?,
-                View::Code(code) => write!(f, "{server} still answers {code} for {owner}")?,
-                View::Silent => write!(f, "{server} still does not answer")?,
-                View::Unreachable(why) => write!(f, "{server} still cannot be reached ({why})")?,
-                View::Garbled => write!(f, "{server} still answers with something that is not DNS")?,
-            }
-        }
-        if let Some(more @ 1..) = self.servers.len().checked_sub(SHOWN) {
-            write!(f, " and {more} more")?;
-        }
-        // Rounded: the last try may end a few milliseconds late.
-        write!(f, " after {} s", self.waited.as_secs_f64().round())
-    }
-}
-
 /// An error that several callers get, because one update served them all.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(transparent)]
@@ -471,69 +308,5 @@ impl Diagnose for SharedError {
 
     fn hint(&self) -> Option<String> {
         self.0.hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::problem::Problem;
-
-    fn sighting(server: &str, view: View) -> Sighting {
-        Sighting { server: server.to_owned(), view }
-    }
-
-    #[test]
-    fn the_error_at_the_deadline_names_server_name_time_and_key() {
-        let error = Error::NotPropagated {
-            zone: "example.net.".to_owned(),
-            account: "corp".to_owned(),
-            source: Lagging {
-                owner: "_acme-challenge.shop.example.net.".to_owned(),
-                waited: Duration::from_millis(120_003),
-                servers: vec![sighting("ns2.example.net", View::Without)],
-            },
-        };
-        let problem = Problem::of(&error);
-        assert_eq!(
-            problem.causes,
-            [
-                "ns2.example.net still answers without the value for _acme-challenge.shop.example.net after 120 s"
-            ]
-        );
-        assert!(problem.hint.is_some_and(|hint| hint.contains("`dns.corp.propagation-timeout`")));
-    }
-
-    #[test]
-    fn many_lagging_servers_are_counted() {
-        let lagging = Lagging {
-            owner: "_acme-challenge.a.example.".to_owned(),
-            waited: Duration::from_secs(1),
-            servers: (1..=5).map(|n| sighting(&format!("ns{n}"), View::Silent)).collect(),
-        };
-        assert!(lagging.to_string().ends_with("ns3 still does not answer and 2 more after 1 s"));
-    }
-
-    #[test]
-    fn clocks_are_compared_in_words() {
-        let error = |ahead| Error::TsigBadTime { server: "ns1:53".to_owned(), ahead }.to_string();
-        assert_eq!(error(-900), "the clock of the DNS server `ns1:53` is 900 s behind this machine's");
-        assert_eq!(error(900), "the clock of the DNS server `ns1:53` is 900 s ahead of this machine's");
-    }
-
-    #[test]
-    fn a_shared_error_is_the_error() {
-        let refused = || Error::Refused {
-            server: "ns1:53".to_owned(),
-            key: "certfleet".to_owned(),
-            owner: "_acme-challenge.a.example.".to_owned(),
-            zone: "a.example.".to_owned(),
-        };
-        assert_eq!(Problem::of(&SharedError::from(refused())), Problem::of(&refused()));
-        assert!(
-            refused()
-                .hint()
-                .is_some_and(|hint| hint.contains("grant certfleet name _acme-challenge.a.example. TXT;"))
-        );
     }
 }

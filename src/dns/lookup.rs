@@ -155,12 +155,9 @@ impl Lookup {
 
     /// What the resolver says; that there is nothing is an answer too.
     pub(super) async fn records(&self, name: &Name, kind: RecordType) -> Result<Answer, Error> {
-        let lookup = match timeout(RESOLVER_DEADLINE, self.resolver.lookup(name.clone(), kind)).await {
-            Ok(lookup) => lookup,
-            Err(_) => {
-                let (name, kind) = (text(name), kind.to_string());
-                return Err(Error::LookupTimeout { name, kind, within: RESOLVER_DEADLINE });
-            }
+        let Ok(lookup) = timeout(RESOLVER_DEADLINE, self.resolver.lookup(name.clone(), kind)).await else {
+            let (name, kind) = (text(name), kind.to_string());
+            return Err(Error::LookupTimeout { name, kind, within: RESOLVER_DEADLINE });
         };
         match lookup {
             Ok(found) => {

@@ -12,39 +12,12 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::time::{Instant, sleep};
 
-use super::error::{Error, Lagging};
+use super::error::Error;
 use super::lookup::{Lookup, parse, text};
+use super::sighting::{Lagging, Sighting, View};
 use super::wire::{self, AskError};
 use super::{Account, PropagationCheck};
 use crate::model::problem::plain;
-
-/// What one server says of a TXT record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
-    /// The server: name and address, or address and port.
-    pub server: String,
-    /// What it says.
-    pub view: View,
-}
-
-/// What an authoritative server, or a resolver, says of a TXT record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum View {
-    /// It has all the values.
-    With,
-    /// It lacks at least one.
-    Without,
-    /// It answers without authority (RFC 1912 section 2.8), or something on the way answers.
-    Lame,
-    /// It answers with this response code.
-    Code(String),
-    /// No answer in time.
-    Silent,
-    /// The network says no.
-    Unreachable(String),
-    /// Its answer is no DNS message.
-    Garbled,
-}
 
 impl Lookup {
     /// Waits until the record is seen with every one of these values, as the account asks for.
@@ -166,7 +139,7 @@ impl Lookup {
                 view => last = view,
             }
             sleep(pause.min(end.saturating_duration_since(Instant::now()))).await;
-            pause = (pause * 2).min(LAST_PAUSE);
+            pause = (pause * 3 / 2).min(LAST_PAUSE);
         }
     }
 

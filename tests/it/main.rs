@@ -4,4 +4,7 @@
 mod world;
 
 mod acme;
+mod dns;
+mod lifecycle;
+mod tool;
 mod world_itself;

@@ -5,7 +5,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use super::rfc2136::Algorithm;
+use super::Algorithm;
 use crate::model::problem::plain;
 
 /// Why the text of a secret is no TSIG key. Never says anything of the text itself.
@@ -29,7 +29,7 @@ pub enum KeyError {
 }
 
 /// The octets of the key `name` (no final dot needed) from the text of a secret.
-pub(crate) fn decode(text: &str, name: &str, algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+pub(super) fn decode(text: &str, name: &str, algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     match text {
         text if text.trim().is_empty() => Err(KeyError::Empty),
         text if text.contains('{') => octets(statement(text, name, algorithm)?),
