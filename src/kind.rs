@@ -5,6 +5,7 @@
 //! what is left over at the end nobody knows.
 
 mod mistake;
+mod source;
 mod value;
 
 use std::cell::RefCell;
