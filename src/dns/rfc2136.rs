@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::Provider;
-use crate::kind::{Kind, Refusal, Remedy, Section, near};
+use crate::kind::{Kind, Refusal, Section};
 use crate::secret::Secret;
 
 /// The table entry.
@@ -115,11 +115,5 @@ fn key_name(text: &str) -> Result<String, Refusal> {
 
 fn algorithm(text: &str) -> Result<Algorithm, Refusal> {
     const KNOWN: [&str; 3] = ["hmac-sha256", "hmac-sha384", "hmac-sha512"];
-    text.parse().map_err(|_| {
-        let mut refusal = Refusal::new("it is not known", format!("known are {}", KNOWN.join(", ")));
-        if let Some(meant) = near(text, KNOWN) {
-            refusal.remedy = Remedy::DidYouMean(meant.to_owned());
-        }
-        refusal
-    })
+    text.parse().map_err(|_| Refusal::new("it is not known", format!("known are {}", KNOWN.join(", "))))
 }
