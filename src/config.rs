@@ -71,7 +71,7 @@ pub fn parse_with_keys(text: &str, path: &Path) -> Result<(Config, Keys), Mistak
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // Fails for an empty path only.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let base = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+    let base = absolute.parent().unwrap_or_else(|| Path::new("/")).to_owned();
     let context = Context::new(&path.display().to_string(), text, &base);
     let config = read(text, absolute, &context);
     let (warnings, keys) = context.finish()?;
@@ -290,10 +290,12 @@ fn defined<'k>(
     if known.clone().any(|name| name == word) {
         return true;
     }
+    // web3 is no slip for web1.
+    let letters = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
     let remedy = match near(word, known.clone()) {
-        Some(meant) => Remedy::DidYouMean(meant.to_owned()),
-        None if known.clone().next().is_none() => Remedy::Hint(sample.to_owned()),
-        None => Remedy::Hint(format!("defined are {}", listed(known))),
+        Some(meant) if letters(meant) != letters(word) => Remedy::DidYouMean(meant.to_owned()),
+        _ if known.clone().next().is_none() => Remedy::Hint(sample.to_owned()),
+        _ => Remedy::Hint(format!("defined are {}", listed(known))),
     };
     context.mistake(at.clone(), format!("{who} names {what} {}, which is not defined", quoted(word)), remedy);
     false

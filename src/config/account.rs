@@ -90,7 +90,7 @@ impl Value for Seconds {
     fn read(item: Item<'_>) -> Option<Self> {
         let (shown, seconds) = match &item.value {
             DeValue::Integer(number) => {
-                (number.to_string(), i64::from_str_radix(number.as_str(), number.radix()).ok())
+                (quoted(&number.to_string()), i64::from_str_radix(number.as_str(), number.radix()).ok())
             }
             DeValue::String(text) => match crate::kind::duration(text) {
                 Ok(time) => (quoted(text), Some(time.as_secs())),
@@ -102,7 +102,7 @@ impl Value for Seconds {
         match seconds.and_then(|seconds| u32::try_from(seconds).ok()) {
             Some(seconds @ 1..=86_400) => Some(Self(seconds)),
             _ => item.refuse(
-                &quoted(&shown).replace('"', ""),
+                &shown,
                 Refusal::new("a time to live goes from 1 second to one day", "as in `ttl = 60`"),
             ),
         }

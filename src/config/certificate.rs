@@ -1,6 +1,6 @@
 //! `[[certificate]]`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
@@ -8,9 +8,10 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::{account, defined, host, issuer, said};
-use crate::kind::{Context, Item, Refusal, Remedy, Section, Value, listed, near, quoted};
+use crate::kind::{Context, Item, Refusal, Remedy, Section, Value, listed, quoted};
 use crate::model::desired::{Certificate, KeyType};
 use crate::model::name::{CertName, Domain, HostName, NameError};
+use crate::model::problem::plain;
 
 /// A table to copy where there is none.
 pub(super) const SAMPLE: &str = "[[certificate]]\ndomains = [\"www.example.org\"]\nhosts = []";
@@ -39,7 +40,7 @@ struct Seen {
     /// Domains, with the certificate that has them and their place.
     domains: BTreeMap<Domain, (String, Range<usize>)>,
     /// Hosts that a certificate names.
-    used: Vec<HostName>,
+    used: BTreeSet<HostName>,
     /// "There is no issuer at all" is said once.
     without: Vec<&'static str>,
 }
@@ -77,9 +78,8 @@ pub(super) fn read_all(
         let certificate = read(section, number, &said, scope, &mut seen);
         certificates.extend(certificate.map(|certificate| (certificate.name.clone(), certificate)));
     }
-    for (host, at) in
-        scope.hosts.iter().filter(|(host, _)| !seen.used.iter().any(|used| used.as_str() == *host))
-    {
+    let used: BTreeSet<&str> = seen.used.iter().map(HostName::as_str).collect();
+    for (host, at) in scope.hosts.iter().filter(|(host, _)| !used.contains(host.as_str())) {
         context.warning(
             at.clone(),
             format!("host {} is in no certificate", quoted(host)),
@@ -109,7 +109,7 @@ fn read(
         (at, read.collect::<Vec<_>>())
     });
     let absent = domains.is_none();
-    let (domains_at, domains) = domains.unwrap_or((section.at(), Vec::new()));
+    let (domains_at, domains) = domains.unwrap_or_else(|| (section.at(), Vec::new()));
     let name = pick_name(name, &domains, &section, seen);
     let who = match (&name, domains.first()) {
         (Some(name), _) => format!("certificate \"{name}\""),
@@ -158,7 +158,7 @@ impl Value for Name {
         item.parsed("\"shop\"", |text| {
             let hint =
                 "it becomes a folder: use letters, digits, `-`, `_` and `.`, as in \"www.example.org\"";
-            text.parse().map(Self).map_err(|error: NameError| Refusal::new(error.to_string(), hint))
+            text.parse().map(Self).map_err(|error: NameError| Refusal::new(plain(&error.to_string()), hint))
         })
     }
 }
@@ -247,6 +247,10 @@ fn check_domains(
 }
 
 fn domain(text: &str) -> Result<Domain, Refusal> {
+    // IDNA drops some of them, so that two names look alike and are alike.
+    if !text.is_ascii() && plain(text) != text {
+        return Err(Refusal::new("it has characters that cannot be seen", "type the name anew"));
+    }
     text.parse().map_err(|error: NameError| {
         let hint = match &error {
             _ if text.contains("://") || text.contains(['/', ':', '@']) => {
@@ -265,7 +269,12 @@ fn domain(text: &str) -> Result<Domain, Refusal> {
             NameError::SingleLabel(_) => "write the full name, as in \"www.example.org\"",
             _ => "write a full domain name, as in \"www.example.org\"",
         };
-        Refusal::new(error.to_string(), hint)
+        match error {
+            NameError::BadCharacter(bad) => {
+                Refusal::new(format!("the character {bad:?} is not allowed in a domain name"), hint)
+            }
+            error => Refusal::new(plain(&error.to_string()), hint),
+        }
     })
 }
 
@@ -315,12 +324,8 @@ fn key_type(text: &str) -> Result<KeyType, Refusal> {
     ];
     let found = KNOWN.iter().find(|(name, _)| *name == text).map(|(_, key)| *key);
     found.ok_or_else(|| {
-        let names = || KNOWN.iter().map(|(name, _)| *name);
-        let mut refusal = Refusal::new("it is not known", format!("known are {}", listed(names())));
-        if let Some(meant) = near(text, names()) {
-            refusal.remedy = Remedy::DidYouMean(meant.to_owned());
-        }
-        refusal
+        let names = KNOWN.iter().map(|(name, _)| *name);
+        Refusal::new("it is not known", format!("known are {}", listed(names)))
     })
 }
 
@@ -350,7 +355,7 @@ fn hosts(section: &mut Section<'_>, scope: &Scope, who: &str) -> Vec<HostName> {
             hosts.extend(word.parse::<HostName>());
         }
     }
-    let mut once = std::collections::BTreeSet::new();
+    let mut once = BTreeSet::new();
     hosts.retain(|host| once.insert(host.clone()));
     hosts
 }

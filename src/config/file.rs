@@ -128,7 +128,7 @@ pub fn find(flag: Option<&Path>) -> Result<PathBuf, LoadError> {
 }
 
 fn find_in(flag: Option<&Path>, environment: Option<&Path>, usual: &[&Path]) -> Result<PathBuf, LoadError> {
-    let named = flag.or(environment.filter(|path| !path.as_os_str().is_empty()));
+    let named = flag.or_else(|| environment.filter(|path| !path.as_os_str().is_empty()));
     if let Some(path) = named {
         return Ok(path.to_owned());
     }

@@ -2,10 +2,6 @@
 //!
 //! Over TCP: no resends that could be applied twice, no room for forged answers, any size.
 
-mod settings;
-
-pub use settings::KIND;
-
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -27,8 +23,10 @@ use crate::secret::Secret;
 
 mod key;
 mod reply;
+mod settings;
 
 pub use key::KeyError;
+pub use settings::KIND;
 
 /// A name server that takes dynamic updates.
 #[derive(Debug, Clone)]

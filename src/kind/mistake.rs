@@ -287,8 +287,9 @@ mod tests {
 
     #[test]
     fn what_could_be_a_secret_is_left_out() {
-        assert!(!show("x = \"hunter2\" y", 4..13, &[4..13]).contains("hunter2"));
-        assert!(show("x = \"hunter2\" y", 4..13, &[4..13]).contains("1 | x = … y\n  |     ^\n"));
+        let hidden = 4..13;
+        let shown = show("x = \"hunter2\" y", 4..13, std::slice::from_ref(&hidden));
+        assert!(shown.contains("1 | x = … y\n  |     ^\n"));
         assert!(!show("api-token = 'hunter2", 20..20, &[]).contains("hunter2"));
         assert!(show("secret = { file = \"x\" }", 0..6, &[]).contains("file"));
     }

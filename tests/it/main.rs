@@ -4,6 +4,7 @@
 mod world;
 
 mod acme;
+mod config;
 mod dns;
 mod lifecycle;
 mod tool;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Algorithm, Rfc2136};
 use crate::dns::Provider;
-use crate::kind::{Kind, Refusal, Remedy, Section, near};
+use crate::kind::{Kind, Refusal, Section};
 
 /// The table entry.
 pub const KIND: Kind<dyn Provider> = Kind {
@@ -62,11 +62,5 @@ fn key_name(text: &str) -> Result<String, Refusal> {
 
 fn algorithm(text: &str) -> Result<Algorithm, Refusal> {
     const KNOWN: [&str; 3] = ["hmac-sha256", "hmac-sha384", "hmac-sha512"];
-    text.parse().map_err(|_| {
-        let mut refusal = Refusal::new("it is not known", format!("known are {}", KNOWN.join(", ")));
-        if let Some(meant) = near(text, KNOWN) {
-            refusal.remedy = Remedy::DidYouMean(meant.to_owned());
-        }
-        refusal
-    })
+    text.parse().map_err(|_| Refusal::new("it is not known", format!("known are {}", KNOWN.join(", "))))
 }
