@@ -204,6 +204,18 @@ impl Waiting {
         )
     }
 
+    /// The host it is about, where it is about one.
+    pub fn host(&self) -> Option<&HostName> {
+        match self {
+            Self::Foreign(_, host, ..)
+            | Self::Downgrade(_, host, _)
+            | Self::Narrower(_, host)
+            | Self::Pending(_, host)
+            | Self::Unreachable(_, host, _) => Some(host),
+            _ => None,
+        }
+    }
+
     /// The certificate it is about.
     pub fn certificate(&self) -> &CertName {
         match self {

@@ -12,16 +12,22 @@ use crate::model::state::{CertState, HostFacts, Installed, State, Version};
 
 /// What is known of one certificate on one host.
 pub(in crate::model) struct Place<'a> {
+    /// As certs.toml asks for it.
     pub(in crate::model) certificate: &'a Certificate,
+    /// The host.
     pub(in crate::model) host: &'a HostName,
+    /// What the store has of the certificate.
     pub(in crate::model) known: &'a CertState,
+    /// What we did there.
     pub(in crate::model) facts: Option<&'a HostFacts>,
+    /// What was seen there.
     pub(in crate::model) looks: &'a [Look],
     untrusted: Option<&'a BTreeMap<VersionNumber, String>>,
     now: Timestamp,
 }
 
 impl<'a> Place<'a> {
+    /// Everything known of this certificate on this host.
     pub(in crate::model) fn new(
         certificate: &'a Certificate,
         host: &'a HostName,
@@ -52,15 +58,18 @@ impl<'a> Place<'a> {
         let host = || self.host.clone();
         let installed = self.installed();
         let current = installed.filter(|installed| installed.fingerprint == version.fingerprint);
-        if let Deploying::Forced(asked) = request.deploying
-            && current.is_none_or(|current| current.at < asked)
-        {
-            return Decision::Act(Lacks::Forced);
-        }
         let others: Vec<&Served> =
             self.served().filter(|served| served.fingerprint != version.fingerprint).collect();
         let silent =
             self.looks.iter().find(|look| matches!(look.seen, Seen::Unreachable(_))).map(|look| look.address);
+        if let Deploying::Forced(asked) = request.deploying
+            && current.is_none_or(|current| current.at < asked)
+        {
+            // A person may replace what is foreign; what makes things worse has its own flag.
+            return self
+                .worse(number, version, &others, request)
+                .map_or(Decision::Act(Lacks::Forced), Decision::Wait);
+        }
         if others.is_empty() && self.served().next().is_some() {
             // Where one address serves it, it is installed; another silent one is not cured by that.
             return silent.map_or(Decision::Nothing, |address| {
@@ -70,7 +79,8 @@ impl<'a> Place<'a> {
         if current.is_some_and(|current| current.pending) {
             return Decision::Wait(Waiting::Pending(name(), host()));
         }
-        if let Some(waiting) = self.held_back(number, version, &others, request) {
+        if let Some(waiting) = self.foreign(&others).or_else(|| self.worse(number, version, &others, request))
+        {
             return Decision::Wait(waiting);
         }
         match others.iter().min_by_key(|served| served.not_after) {
@@ -104,34 +114,42 @@ impl<'a> Place<'a> {
         served.distrust.is_none() && served.not_after > self.now
     }
 
-    fn served(&self) -> impl Iterator<Item = &'a Served> + use<'a> {
+    /// What its addresses serve.
+    pub(in crate::model) fn served(&self) -> impl Iterator<Item = &'a Served> + use<'a> {
         self.looks.iter().filter_map(|look| match &look.seen {
             Seen::Serving(served) => Some(served),
             Seen::Unreachable(_) => None,
         })
     }
 
-    /// Why what is there stays, although it is not this version.
-    fn held_back(
+    /// A foreign certificate that stays.
+    fn foreign(&self, others: &[&Served]) -> Option<Waiting> {
+        // Where anything served is broken, ours is better than leaving it.
+        let served = others
+            .iter()
+            .filter(|_| others.iter().all(|served| self.is_good(served)))
+            .find(|served| self.is_foreign(served) && !self.ends_soon(served.not_before, served.not_after))?;
+        Some(Waiting::Foreign(
+            self.certificate.name.clone(),
+            self.host.clone(),
+            served.fingerprint,
+            served.not_after,
+        ))
+    }
+
+    /// Why this version would be worse than what is there.
+    fn worse(
         &self,
         number: VersionNumber,
         version: &Version,
         others: &[&Served],
         request: &Request,
     ) -> Option<Waiting> {
-        let name = || self.certificate.name.clone();
-        let host = || self.host.clone();
-        // Where anything served is broken, ours is better than leaving it.
-        if others.iter().all(|served| self.is_good(served))
-            && let Some(served) = others
-                .iter()
-                .find(|served| self.is_foreign(served) && !self.ends_soon(served.not_before, served.not_after))
-        {
-            return Some(Waiting::Foreign(name(), host(), served.fingerprint, served.not_after));
-        }
         if request.allow_downgrade {
             return None;
         }
+        let name = || self.certificate.name.clone();
+        let host = || self.host.clone();
         // The lives of the trusted certificates that visitors would lose.
         let mut good: Vec<(Timestamp, Timestamp)> = others
             .iter()
@@ -139,7 +157,8 @@ impl<'a> Place<'a> {
             .map(|served| (served.not_before, served.not_after))
             .collect();
         if others.is_empty()
-            && let Some(installed) = self.installed().filter(|installed| installed.fingerprint != version.fingerprint)
+            && let Some(installed) =
+                self.installed().filter(|installed| installed.fingerprint != version.fingerprint)
             && let Some(unseen) = self.known.versions.get(&installed.version)
             && unseen.not_after > self.now
             && self.distrust(installed.version).is_none()

@@ -1,34 +1,10 @@
-//! The plan in words, for people.
+//! The reasons in words, for people.
 
 use std::fmt;
 
 use jiff::Timestamp;
 
-use super::{Action, Because, Lacks, Rule, Waiting};
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CleanUp { certificate, debts } => {
-                write!(f, "{certificate}: remove {}", records(debts.len()))
-            }
-            Self::Issue { certificate, because, resumes: false } => {
-                write!(f, "{certificate}: issue, {because}")
-            }
-            Self::Issue { certificate, because, resumes: true } => {
-                write!(f, "{certificate}: go on with the open order, {because}")
-            }
-            Self::Deploy { host, installs } => {
-                write!(f, "{host}: install ")?;
-                for (place, install) in installs.iter().enumerate() {
-                    let comma = if place == 0 { "" } else { "; " };
-                    write!(f, "{comma}{} version {}, {}", install.certificate, install.version, install.lacks)?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
+use super::{Because, Lacks, Rule, Waiting};
 
 impl fmt::Display for Because {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
