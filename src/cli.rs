@@ -234,7 +234,7 @@ impl Output {
             only: select(&config, &args.selection)?,
             hosts: (!hosts.is_empty()).then_some(hosts),
             issuing: Issuing::No,
-            deploying: if args.force { Deploying::Forced } else { Deploying::Lacking },
+            deploying: if args.force { Deploying::Forced(Timestamp::now()) } else { Deploying::Lacking },
             allow_downgrade: args.allow_downgrade,
             ..Request::default()
         };

@@ -3,17 +3,23 @@
 //! An action is planned only when its preconditions already hold: a deployment appears in the
 //! next plan, once the version is in the store. So resuming after a crash needs no code of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+mod place;
+mod words;
 
-use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
 
 use super::desired::{Certificate, Desired};
 use super::name::{CertName, DnsAccountName, Fingerprint, HostName, VersionNumber};
-use super::observed::{Observed, Seen, Served};
+use super::observed::Observed;
 use super::problem::Problem;
 use super::schedule::{self, NextAttempt, Rule, after};
-use super::state::{CertState, State, TxtDebt, Version};
+use super::state::{CertState, OpenOrder, State, TxtDebt, Version};
+
+pub(super) use place::Place;
+pub use words::minute;
 
 /// What the plan may contain.
 #[derive(Debug, Clone, Default)]
@@ -52,8 +58,8 @@ pub enum Deploying {
     /// Where they are lacking.
     #[default]
     Lacking,
-    /// Everywhere, foreign certificates included.
-    Forced,
+    /// Everywhere, foreign certificates included, unless it was installed since the person asked.
+    Forced(Timestamp),
 }
 
 /// The result of planning.
@@ -163,6 +169,10 @@ pub enum Waiting {
     Narrower(CertName, HostName),
     /// Installed; nothing on the host uses it yet.
     Pending(CertName, HostName),
+    /// Served there, but this address of the host does not answer.
+    Unreachable(CertName, HostName, SocketAddr),
+    /// There is no version to deploy, or it expired at that time; and nothing is to be issued.
+    NothingToDeploy(CertName, Option<Timestamp>),
     /// The newest version is valid only from that time.
     NotYetValid(CertName, Timestamp),
     /// TXT records are left, and the account that could remove them is not in certs.toml.
@@ -189,6 +199,7 @@ impl Waiting {
                 | Self::Foreign(..)
                 | Self::Downgrade(..)
                 | Self::DuplicateLimit(..)
+                | Self::NothingToDeploy(..)
                 | Self::Stranded(..)
         )
     }
@@ -196,7 +207,11 @@ impl Waiting {
     /// The host it is about, where it is about one.
     pub fn host(&self) -> Option<&HostName> {
         match self {
-            Self::Foreign(_, host, ..) | Self::Downgrade(_, host, _) | Self::Narrower(_, host) | Self::Pending(_, host) => Some(host),
+            Self::Foreign(_, host, ..)
+            | Self::Downgrade(_, host, _)
+            | Self::Narrower(_, host)
+            | Self::Pending(_, host)
+            | Self::Unreachable(_, host, _) => Some(host),
             _ => None,
         }
     }
@@ -212,6 +227,8 @@ impl Waiting {
             | Self::Downgrade(name, ..)
             | Self::Narrower(name, ..)
             | Self::Pending(name, ..)
+            | Self::Unreachable(name, ..)
+            | Self::NothingToDeploy(name, ..)
             | Self::NotYetValid(name, ..)
             | Self::Stranded(name, ..) => name,
         }
@@ -238,25 +255,30 @@ pub fn plan(
             Decision::Act(because) => plan.actions.push(Action::Issue {
                 certificate: certificate.name.clone(),
                 because,
-                resumes: known.order.as_ref().is_some_and(|order| order.url.is_some()),
+                resumes: known.order.as_ref().is_some_and(|order| is_for(order, certificate, desired)),
             }),
             Decision::Wait(waiting) => plan.waiting.push(waiting),
             Decision::Nothing => {}
         }
-        let Some((number, version)) = known.newest() else { continue };
-        if request.deploying == Deploying::No || version.not_after <= now {
+        if request.deploying == Deploying::No {
             continue;
         }
+        let mut hosts = certificate.hosts.iter().filter(|host| request.reaches(host)).peekable();
+        let newest = known.newest();
+        let Some((number, version)) = newest.filter(|(_, version)| version.not_after > now) else {
+            if request.issuing == Issuing::No && hosts.peek().is_some() {
+                let ended = newest.map(|(_, version)| version.not_after);
+                plan.waiting.push(Waiting::NothingToDeploy(certificate.name.clone(), ended));
+            }
+            continue;
+        };
         if version.not_before > now {
             plan.waiting.push(Waiting::NotYetValid(certificate.name.clone(), version.not_before));
             continue;
         }
-        for host in certificate
-            .hosts
-            .iter()
-            .filter(|host| request.hosts.as_ref().is_none_or(|only| only.contains(host)))
-        {
-            match deploying(certificate, host, number, version, known, state, observed, request, now) {
+        for host in hosts {
+            let place = Place::new(certificate, host, known, state, observed, now);
+            match place.decide(number, version, request) {
                 Decision::Act(lacks) => {
                     deploys.entry(host).or_default().push(Install {
                         certificate: certificate.name.clone(),
@@ -280,10 +302,15 @@ impl Request {
     pub fn selects(&self, name: &CertName) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(name))
     }
+
+    /// Whether it is about this host.
+    pub fn reaches(&self, host: &HostName) -> bool {
+        self.hosts.as_ref().is_none_or(|only| only.contains(host))
+    }
 }
 
 /// What was decided about one thing.
-enum Decision<T> {
+pub(super) enum Decision<T> {
     Act(T),
     Wait(Waiting),
     Nothing,
@@ -301,42 +328,39 @@ fn issuing(
     let because = match (request.issuing, newest) {
         (Issuing::No, _) => return Decision::Nothing,
         (Issuing::Forced(asked), Some(version)) if version.issued_at < asked => Because::Forced,
-        (Issuing::Forced(_), None) => Because::Missing,
-        _ => match reason(certificate, newest, known, desired, now) {
+        _ => match reason(certificate, known, desired, now) {
             Ok(because) => because,
-            Err(waiting) => return Decision::Wait(waiting),
+            Err((at, rule)) => return Decision::Wait(Waiting::NotDue(name(), at, rule)),
         },
     };
-    if let (false, Some(until)) = (request.override_limits, duplicate_until(certificate, known, desired, now))
+    if !request.override_limits
+        && let Some((count, until)) = duplicate_until(certificate, known, desired, now)
     {
-        let (count, until) = until;
         return Decision::Wait(Waiting::DuplicateLimit(name(), count, until));
     }
-    // A person who asks in an incident has mended something, or wants to see the error again.
-    if matches!(request.issuing, Issuing::Forced(_)) {
+    let Some(failure) = &known.failure else { return Decision::Act(because) };
+    // A person who asks in an incident has mended something, or wants to see the error again: once.
+    if matches!(request.issuing, Issuing::Forced(asked) if failure.last < asked) {
         return Decision::Act(because);
     }
-    match &known.failure {
-        Some(failure) => match schedule::next_attempt(failure, &certificate.revision, newest) {
-            NextAttempt::AfterChange => Decision::Wait(Waiting::NeedsChange(name(), failure.problem.clone())),
-            NextAttempt::At(at) if at > now => {
-                Decision::Wait(Waiting::Backoff(name(), at, failure.count, failure.problem.clone()))
-            }
-            NextAttempt::At(_) => Decision::Act(because),
-        },
-        None => Decision::Act(because),
+    match schedule::next_attempt(failure, &certificate.revision, newest) {
+        NextAttempt::AfterChange => Decision::Wait(Waiting::NeedsChange(name(), failure.problem.clone())),
+        // A failure in the future tells of a clock that was wrong, not of a pause to keep.
+        NextAttempt::At(at) if at > now && failure.last <= now => {
+            Decision::Wait(Waiting::Backoff(name(), at, failure.count, failure.problem.clone()))
+        }
+        NextAttempt::At(_) => Decision::Act(because),
     }
 }
 
-/// The reason to issue without being asked, or why there is none.
-fn reason(
+/// The reason to issue without being asked, or when there will be one.
+pub(super) fn reason(
     certificate: &Certificate,
-    newest: Option<&Version>,
     known: &CertState,
     desired: &Desired,
     now: Timestamp,
-) -> Result<Because, Waiting> {
-    let Some(version) = newest else { return Ok(Because::Missing) };
+) -> Result<Because, (Timestamp, Rule)> {
+    let Some((_, version)) = known.newest() else { return Ok(Because::Missing) };
     if !same_domains(certificate, version) {
         return Ok(Because::DomainsChanged);
     }
@@ -347,11 +371,16 @@ fn reason(
         return Ok(Because::IssuerChanged);
     }
     let (at, rule) = schedule::renews_at(certificate, version, known.renewal_info.as_ref());
-    if at <= now {
-        Ok(Because::Due(at, rule))
-    } else {
-        Err(Waiting::NotDue(certificate.name.clone(), at, rule))
-    }
+    if at <= now { Ok(Because::Due(at, rule)) } else { Err((at, rule)) }
+}
+
+/// Whether an open order is at the CA already, and for what certs.toml asks for now.
+fn is_for(order: &OpenOrder, certificate: &Certificate, desired: &Desired) -> bool {
+    let ordered: BTreeSet<_> = order.domains.iter().collect();
+    order.url.is_some()
+        && order.key == certificate.key
+        && ordered == certificate.domains.iter().collect()
+        && desired.issuers.get(&certificate.issuer).is_some_and(|issuer| issuer.directory == order.directory)
 }
 
 /// When the CA will issue these names again, if it would refuse now, and how many it has issued.
@@ -381,197 +410,28 @@ pub fn same_domains(certificate: &Certificate, version: &Version) -> bool {
     wanted == version.domains.iter().collect()
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is a separate fact; a struct would only rename them")]
-fn deploying(
-    certificate: &Certificate,
-    host: &HostName,
-    number: VersionNumber,
-    version: &Version,
-    known: &CertState,
-    state: &State,
-    observed: &Observed,
-    request: &Request,
-    now: Timestamp,
-) -> Decision<Lacks> {
-    let name = || certificate.name.clone();
-    let facts = state.hosts.get(host).and_then(|of| of.get(&certificate.name));
-    let installed = facts.and_then(|facts| facts.installed.as_ref());
-    let current = installed.filter(|installed| installed.fingerprint == version.fingerprint);
-    if request.deploying == Deploying::Forced {
-        return Decision::Act(Lacks::Forced);
-    }
-    let looks = observed.looks(host, &certificate.name);
-    let others: Vec<&Served> = looks
-        .iter()
-        .filter_map(|look| match &look.seen {
-            Seen::Serving(served) if served.fingerprint != version.fingerprint => Some(served),
-            _ => None,
-        })
-        .collect();
-    if others.is_empty() {
-        let silent = looks.iter().any(|look| matches!(look.seen, Seen::Unreachable(_)));
-        return match (current, installed) {
-            _ if !silent && !looks.is_empty() => Decision::Nothing,
-            (Some(current), _) if current.pending => Decision::Wait(Waiting::Pending(name(), host.clone())),
-            (Some(_), _) if looks.is_empty() => Decision::Nothing,
-            (Some(_), _) => Decision::Act(Lacks::Silent),
-            (None, Some(older)) => Decision::Act(Lacks::Older(older.version)),
-            (None, None) => Decision::Act(Lacks::Never),
-        };
-    }
-    let ours =
-        |served: &Served| known.versions.values().any(|version| version.fingerprint == served.fingerprint);
-    let good = |served: &Served| served.distrust.is_none() && served.not_after > now;
-    if current.is_some_and(|current| current.pending) {
-        return Decision::Wait(Waiting::Pending(name(), host.clone()));
-    }
-    let proven = facts.is_some_and(|facts| facts.proven_at.is_some());
-    if let Some(served) =
-        others.iter().find(|served| proven && good(served) && !ours(served) && !ends_soon(served, now))
-    {
-        return Decision::Wait(Waiting::Foreign(name(), host.clone(), served.fingerprint, served.not_after));
-    }
-    if others.iter().any(|served| good(served)) && !request.allow_downgrade {
-        let why = observed.untrusted.get(&certificate.name).and_then(|of| of.get(&number));
-        if let Some(why) = why {
-            return Decision::Wait(Waiting::Downgrade(name(), host.clone(), why.clone()));
-        }
-        let kept: BTreeSet<_> = version.domains.iter().collect();
-        if !certificate.domains.iter().all(|domain| kept.contains(domain)) {
-            return Decision::Wait(Waiting::Narrower(name(), host.clone()));
-        }
-    }
-    let served = others[0];
-    Decision::Act(Lacks::Serves(served.fingerprint, served.not_after))
-}
-
-/// The last sixth of a life, or 48 hours: then ours is better than whatever is served.
-fn ends_soon(served: &Served, now: Timestamp) -> bool {
-    let life = served.not_before.duration_until(served.not_after);
-    now.duration_until(served.not_after) < (life / 6).max(SignedDuration::from_hours(48).min(life / 4))
-}
-
 /// Records left by attempts that ended; those of a certificate that is being issued are removed
 /// by its own attempt.
 fn clean_ups(desired: &Desired, state: &State, request: &Request, plan: &mut Plan) {
-    let mut left: BTreeMap<&CertName, Vec<&TxtDebt>> = BTreeMap::new();
+    let mut left: BTreeMap<&CertName, Vec<TxtDebt>> = BTreeMap::new();
+    let mut stranded: BTreeMap<(&CertName, &DnsAccountName), usize> = BTreeMap::new();
     for debt in state.debts.iter().filter(|debt| request.selects(&debt.certificate)) {
-        left.entry(&debt.certificate).or_default().push(debt);
+        if desired.dns.contains(&debt.dns) {
+            left.entry(&debt.certificate).or_default().push(debt.clone());
+        } else {
+            *stranded.entry((&debt.certificate, &debt.dns)).or_default() += 1;
+        }
+    }
+    for ((certificate, dns), count) in stranded {
+        plan.waiting.push(Waiting::Stranded(certificate.clone(), dns.clone(), count));
     }
     for (certificate, debts) in left {
         let issued = plan
             .actions
             .iter()
             .any(|action| matches!(action, Action::Issue { certificate: name, .. } if name == certificate));
-        let (debts, stranded): (Vec<&TxtDebt>, _) =
-            debts.into_iter().partition(|debt| desired.dns.contains(&debt.dns));
-        if let Some(first) = stranded.first() {
-            plan.waiting.push(Waiting::Stranded(certificate.clone(), first.dns.clone(), stranded.len()));
-        }
-        if !issued && !debts.is_empty() {
-            plan.actions.push(Action::CleanUp {
-                certificate: certificate.clone(),
-                debts: debts.into_iter().cloned().collect(),
-            });
+        if !issued {
+            plan.actions.push(Action::CleanUp { certificate: certificate.clone(), debts });
         }
     }
-}
-
-impl fmt::Display for Because {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str("there is none yet"),
-            Self::DomainsChanged => f.write_str("its domains changed in certs.toml"),
-            Self::KeyChanged => f.write_str("its key type changed in certs.toml"),
-            Self::IssuerChanged => f.write_str("its issuer changed in certs.toml"),
-            Self::Due(at, rule) => write!(f, "due since {} ({rule})", minute(*at)),
-            Self::Forced => f.write_str("you asked (--force)"),
-        }
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ari(None) => f.write_str("the CA's renewal window"),
-            Self::Ari(Some(page)) => write!(f, "the CA's renewal window, see {page}"),
-            Self::Lifetime => f.write_str("share of its life left"),
-            Self::RenewBefore => f.write_str("renew-before"),
-        }
-    }
-}
-
-impl fmt::Display for Lacks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Never => f.write_str("not installed there yet"),
-            Self::Older(version) => write!(f, "version {version} is installed there"),
-            Self::Serves(fingerprint, until) => {
-                write!(f, "it serves {}… until {}", fingerprint.short(), minute(*until))
-            }
-            Self::Silent => f.write_str("nothing answers there"),
-            Self::Forced => f.write_str("you asked (--force)"),
-        }
-    }
-}
-
-impl fmt::Display for Waiting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotDue(name, until, rule) => {
-                write!(f, "{name}: not due, renews {} ({rule})", minute(*until))
-            }
-            Self::Backoff(name, until, count, problem) => write!(
-                f,
-                "{name}: tried {count} {}, next attempt {}: {}",
-                if *count == 1 { "time" } else { "times" },
-                minute(*until),
-                problem.one_line()
-            ),
-            Self::NeedsChange(name, problem) => {
-                write!(
-                    f,
-                    "{name}: not tried again until certs.toml changes (or --force): {}",
-                    problem.one_line()
-                )
-            }
-            Self::DuplicateLimit(name, count, until) => write!(
-                f,
-                "{name}: the CA has issued {count} certificates for these names this week and would refuse until {}; \
-                 `certfleet deploy {name}` pushes the newest again",
-                minute(*until)
-            ),
-            Self::Foreign(name, host, fingerprint, until) => write!(
-                f,
-                "{name} on {host}: serves {}…, a valid certificate that is not ours, until {}; \
-                 `certfleet deploy {name} --host {host} --force` replaces it",
-                fingerprint.short(),
-                minute(*until)
-            ),
-            Self::Downgrade(name, host, why) => {
-                write!(
-                    f,
-                    "{name} on {host}: kept, it serves a trusted certificate and ours would not be ({why}); --allow-downgrade replaces it"
-                )
-            }
-            Self::Narrower(name, host) => {
-                write!(f, "{name} on {host}: waits for a version with all domains of certs.toml")
-            }
-            Self::Pending(name, host) => write!(f, "{name} on {host}: installed, nothing there uses it yet"),
-            Self::NotYetValid(name, from) => {
-                write!(f, "{name}: the newest version is valid from {}", minute(*from))
-            }
-            Self::Stranded(name, dns, count) => {
-                write!(
-                    f,
-                    "{name}: {count} TXT records are left, and the account [dns.{dns}] that set them is not in certs.toml"
-                )
-            }
-        }
-    }
-}
-
-/// A moment for people: to the minute, UTC.
-pub fn minute(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }

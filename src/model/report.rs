@@ -2,7 +2,8 @@
 //!
 //! The JSON form is an interface: fields are added, never renamed.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,10 +12,10 @@ use serde::Serialize;
 use super::desired::{Certificate, Desired};
 use super::name::{CertName, Domain, Fingerprint, HostName, IssuerName, VersionNumber};
 use super::observed::{Look, Observed, Seen, Served};
-use super::plan::{minute, same_domains};
+use super::plan::{Decision, Place, Request, Waiting, minute, reason};
 use super::problem::Problem;
 use super::schedule::{self, NextAttempt};
-use super::state::{CertState, HostFacts, State, Version};
+use super::state::{CertState, State};
 
 /// The expiry report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,7 +25,7 @@ pub struct Report {
     pub generated_at: Timestamp,
     /// Every certificate of certs.toml.
     pub certificates: Vec<CertReport>,
-    /// Certificates in the store that certs.toml no longer names.
+    /// What certs.toml no longer names, and nobody renews or replaces.
     pub orphaned: Vec<Orphan>,
 }
 
@@ -117,13 +118,14 @@ pub struct ProblemReport {
     pub hint: Option<String>,
 }
 
-/// A certificate that certs.toml no longer names: kept, renewed no more.
+/// A certificate that certs.toml no longer names, or no longer for these hosts: nothing is deleted,
+/// nothing is renewed there.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Orphan {
     /// Its name.
     pub name: CertName,
-    /// End of its newest version's validity.
+    /// End of the validity of the newest version that they have, or the store.
     pub not_after: Option<Timestamp>,
     /// Hosts that we installed it on.
     pub hosts: Vec<HostName>,
@@ -189,22 +191,33 @@ pub fn report(desired: &Desired, state: &State, observed: &Observed, now: Timest
             certificate_report(certificate, known, desired, state, observed, now)
         })
         .collect();
-    let orphaned = state
-        .certificates
-        .iter()
-        .filter(|(name, known)| !desired.certificates.contains_key(name) && !known.versions.is_empty())
-        .map(|(name, known)| Orphan {
+    Report { generated_at: now, certificates, orphaned: orphaned(desired, state) }
+}
+
+fn orphaned(desired: &Desired, state: &State) -> Vec<Orphan> {
+    let installed = state.hosts.values().flat_map(BTreeMap::keys);
+    let names: BTreeSet<&CertName> = state.certificates.keys().chain(installed).collect();
+    let orphan = |name: &CertName| {
+        let wanted = desired.certificates.get(name);
+        let versions = state.certificates.get(name).map(|known| &known.versions);
+        let hosts: BTreeMap<&HostName, VersionNumber> = state
+            .hosts
+            .iter()
+            .filter(|(host, _)| wanted.is_none_or(|certificate| !certificate.hosts.contains(host)))
+            .filter_map(|(host, of)| Some((host, of.get(name)?.installed.as_ref()?.version)))
+            .collect();
+        let newest = match wanted {
+            Some(_) => hosts.values().max().copied(),
+            None => versions.and_then(|versions| versions.keys().next_back().copied()),
+        };
+        let is_orphaned = !hosts.is_empty() || (wanted.is_none() && newest.is_some());
+        is_orphaned.then(|| Orphan {
             name: name.clone(),
-            not_after: known.newest().map(|(_, version)| version.not_after),
-            hosts: state
-                .hosts
-                .iter()
-                .filter(|(_, of)| of.contains_key(name))
-                .map(|(host, _)| host.clone())
-                .collect(),
+            not_after: newest.and_then(|number| Some(versions?.get(&number)?.not_after)),
+            hosts: hosts.into_keys().cloned().collect(),
         })
-        .collect();
-    Report { generated_at: now, certificates, orphaned }
+    };
+    names.into_iter().filter_map(orphan).collect()
 }
 
 fn certificate_report(
@@ -219,38 +232,42 @@ fn certificate_report(
     let version = newest.map(|(_, version)| version);
     let renews_at =
         version.map(|version| schedule::renews_at(certificate, version, known.renewal_info.as_ref()).0);
-    let next =
-        known.failure.as_ref().map(|failure| schedule::next_attempt(failure, &certificate.revision, version));
-    let changed = version.is_some_and(|version| {
-        !same_domains(certificate, version)
-            || certificate.key != version.key
-            || desired
-                .issuers
-                .get(&certificate.issuer)
-                .is_some_and(|issuer| issuer.directory != version.directory)
-    });
-    let standing = match (version, next) {
+    let wanted = reason(certificate, known, desired, now).is_ok();
+    // A failure of a renewal that is not wanted (any more) is history: nothing is tried again.
+    let failing = known
+        .failure
+        .as_ref()
+        .filter(|_| wanted)
+        .map(|failure| (failure, schedule::next_attempt(failure, &certificate.revision, version)));
+    let standing = match (version, failing) {
         (Some(version), _) if version.not_after <= now => Standing::Expired,
-        (_, Some(NextAttempt::AfterChange)) => Standing::Blocked,
-        (_, Some(NextAttempt::At(_))) => Standing::Failing,
+        (_, Some((_, NextAttempt::AfterChange))) => Standing::Blocked,
+        (_, Some((_, NextAttempt::At(_)))) => Standing::Failing,
         (None, None) => Standing::Missing,
-        (Some(_), None) if changed || renews_at.is_some_and(|at| at <= now) => Standing::Due,
+        (Some(_), None) if wanted => Standing::Due,
         (Some(_), None) => Standing::Valid,
     };
-    let problem = known.failure.as_ref().zip(next).map(|(failure, next)| {
+    let places: Vec<Place<'_>> = certificate
+        .hosts
+        .iter()
+        .map(|host| Place::new(certificate, host, known, state, observed, now))
+        .collect();
+    let problem = failing.map(|(failure, next)| {
         let next = match next {
             NextAttempt::AfterChange => {
                 "not tried again until certs.toml changes, or with --force".to_owned()
             }
-            NextAttempt::At(at) if at <= now => {
+            NextAttempt::At(at) if at <= now || failure.last > now => {
                 format!("tried {}, again in the next pass", times(failure.count))
             }
             NextAttempt::At(at) => format!("tried {}, again at {}", times(failure.count), minute(at)),
         };
-        let margin = version.map_or_else(
-            || "there is no certificate in the store yet".to_owned(),
-            |version| margin(version.not_after, now),
-        );
+        // What visitors get, where that was seen.
+        let served = places.iter().flat_map(Place::served).map(|served| served.not_after).min();
+        let margin = match served.or(version.map(|version| version.not_after)) {
+            Some(end) => format!("the certificate in use {}", ends(end, now)),
+            None => "there is no certificate in the store yet".to_owned(),
+        };
         problem_report(&failure.problem, format!("{next}; {margin}"))
     });
     CertReport {
@@ -266,127 +283,88 @@ fn certificate_report(
         days_left: version.map(|version| days_left(version.not_after, now)),
         renews_at,
         problem,
-        hosts: certificate
-            .hosts
-            .iter()
-            .map(|host| {
-                let facts = state.hosts.get(host).and_then(|of| of.get(&certificate.name));
-                host_report(
-                    certificate,
-                    host,
-                    version,
-                    known,
-                    facts,
-                    observed.looks(host, &certificate.name),
-                    now,
-                )
+        hosts: places.iter().map(|place| host_report(place, now)).collect(),
+    }
+}
+
+fn host_report(place: &Place<'_>, now: Timestamp) -> HostReport {
+    // Why a pass leaves it as it is.
+    let waiting = match place.known.newest() {
+        Some((number, version)) => match place.decide(number, version, &Request::default()) {
+            Decision::Wait(waiting) => Some(waiting),
+            Decision::Act(_) | Decision::Nothing => None,
+        },
+        None => None,
+    };
+    let judged: Vec<(&Look, HostStanding)> =
+        place.looks.iter().map(|look| (look, look_standing(look, place, waiting.as_ref()))).collect();
+    let mut addresses: BTreeMap<SocketAddr, Vec<(&Look, HostStanding)>> = BTreeMap::new();
+    for (look, standing) in &judged {
+        addresses.entry(look.address).or_default().push((look, *standing));
+    }
+    let worst = worst(&judged);
+    let standing = worst.map_or_else(|| unseen_standing(place), |(_, standing)| standing);
+    HostReport {
+        host: place.host.clone(),
+        standing,
+        serving: worst.and_then(|(look, _)| serving(look, now)),
+        addresses: addresses
+            .into_iter()
+            .filter_map(|(address, judged)| {
+                let (look, standing) = self::worst(&judged)?;
+                Some(AddressReport { address, standing, serving: serving(look, now) })
             })
             .collect(),
+        checked_at: place.looks.iter().map(|look| look.at).max(),
+        problem: host_problem(place, worst, standing, waiting.as_ref(), now),
     }
 }
 
-fn host_report(
-    certificate: &Certificate,
-    host: &HostName,
-    version: Option<&Version>,
-    known: &CertState,
-    facts: Option<&HostFacts>,
-    looks: &[Look],
-    now: Timestamp,
-) -> HostReport {
-    let mut addresses: BTreeMap<SocketAddr, AddressReport> = BTreeMap::new();
-    let mut worst: Option<(&Look, HostStanding)> = None;
-    for look in looks {
-        let standing = look_standing(look, version, known, facts, now);
-        let serving = match &look.seen {
-            Seen::Serving(served) => Some(serving(served, now)),
-            Seen::Unreachable(_) => None,
-        };
-        let here = AddressReport { address: look.address, standing, serving };
-        match addresses.get(&look.address) {
-            Some(known) if known.standing >= standing => {}
-            _ => {
-                addresses.insert(look.address, here);
-            }
+/// The worst of some looks; of two alike, the one whose certificate ends first.
+fn worst<'a>(judged: &[(&'a Look, HostStanding)]) -> Option<(&'a Look, HostStanding)> {
+    let end = |look: &Look| served(look).map(|served| served.not_after);
+    judged.iter().copied().max_by_key(|(look, standing)| (*standing, Reverse(end(look))))
+}
+
+fn look_standing(look: &Look, place: &Place<'_>, waiting: Option<&Waiting>) -> HostStanding {
+    let newest = place.known.newest().map(|(_, version)| version.fingerprint);
+    match (&look.seen, waiting) {
+        (Seen::Serving(served), _) if newest == Some(served.fingerprint) => HostStanding::Serving,
+        (_, Some(Waiting::Pending(..))) => HostStanding::Pending,
+        (Seen::Unreachable(_), _) => HostStanding::Unreachable,
+        (Seen::Serving(served), Some(Waiting::Foreign(..))) if place.is_foreign(served) => {
+            HostStanding::Foreign
         }
-        if worst.is_none_or(|(_, known)| standing > known) {
-            worst = Some((look, standing));
-        }
+        (Seen::Serving(_), _) => HostStanding::Stale,
     }
-    let standing = match worst {
-        Some((_, standing)) => standing,
-        None if certificate.verify_names.is_empty()
-            && facts.is_some_and(|facts| facts.installed.is_some()) =>
-        {
-            HostStanding::Unknown
-        }
-        None if facts.is_some_and(|facts| facts.installed.is_some()) => HostStanding::Unknown,
+}
+
+/// Where a host stands that was not looked at.
+fn unseen_standing(place: &Place<'_>) -> HostStanding {
+    let newest = place.known.newest().map(|(_, version)| version.fingerprint);
+    match place.installed() {
         None => HostStanding::Pending,
-    };
-    HostReport {
-        host: host.clone(),
-        standing,
-        serving: worst.and_then(|(look, _)| match &look.seen {
-            Seen::Serving(served) => Some(serving(served, now)),
-            Seen::Unreachable(_) => None,
-        }),
-        addresses: addresses.into_values().collect(),
-        checked_at: looks.iter().map(|look| look.at).max(),
-        problem: host_problem(certificate, host, facts, worst, standing, now),
-    }
-}
-
-fn look_standing(
-    look: &Look,
-    version: Option<&Version>,
-    known: &CertState,
-    facts: Option<&HostFacts>,
-    now: Timestamp,
-) -> HostStanding {
-    let installed = facts.and_then(|facts| facts.installed.as_ref());
-    let pending = installed.is_some_and(|installed| {
-        installed.pending && version.is_some_and(|version| version.fingerprint == installed.fingerprint)
-    });
-    match &look.seen {
-        Seen::Serving(served) if version.is_some_and(|version| version.fingerprint == served.fingerprint) => {
-            HostStanding::Serving
+        Some(installed) if newest.is_some_and(|newest| newest != installed.fingerprint) => {
+            HostStanding::Stale
         }
-        _ if pending => HostStanding::Pending,
-        Seen::Unreachable(_) => HostStanding::Unreachable,
-        Seen::Serving(served) => {
-            let ours = known.versions.values().any(|version| version.fingerprint == served.fingerprint);
-            let good = served.distrust.is_none() && served.not_after > now;
-            let proven = facts.is_some_and(|facts| facts.proven_at.is_some());
-            if proven && good && !ours { HostStanding::Foreign } else { HostStanding::Stale }
-        }
+        Some(_) => HostStanding::Unknown,
     }
 }
 
 fn host_problem(
-    certificate: &Certificate,
-    host: &HostName,
-    facts: Option<&HostFacts>,
+    place: &Place<'_>,
     worst: Option<(&Look, HostStanding)>,
     standing: HostStanding,
+    waiting: Option<&Waiting>,
     now: Timestamp,
 ) -> Option<ProblemReport> {
-    let name = &certificate.name;
     if standing == HostStanding::Serving {
         return None;
     }
-    if let Some(failure) = facts.and_then(|facts| facts.failure.as_ref()) {
-        let margin = match worst.map(|(look, _)| &look.seen) {
-            Some(Seen::Serving(served)) => format!("; what it serves {}", ends(served.not_after, now)),
-            _ => String::new(),
-        };
-        return Some(problem_report(
-            &failure.problem,
-            format!("tried again in every pass, last at {}{margin}", minute(failure.last)),
-        ));
-    }
-    let (look, _) = worst?;
-    match (standing, &look.seen) {
-        (HostStanding::Foreign, Seen::Serving(served)) => Some(ProblemReport {
+    let (name, host) = (&place.certificate.name, place.host);
+    let stays = Some(format!("nothing is changed on `{host}`"));
+    match (waiting, worst.map(|(look, _)| &look.seen)) {
+        (Some(Waiting::Foreign(..)), Some(Seen::Serving(served))) => Some(ProblemReport {
             code: "host.foreign".into(),
             message: format!(
                 "`{host}` serves a certificate for `{name}` that is not ours: {}…, issued by {}, until {}",
@@ -394,22 +372,60 @@ fn host_problem(
                 served.issuer,
                 minute(served.not_after)
             ),
-            next: Some(format!("nothing is changed on `{host}`")),
+            next: stays,
             hint: Some(format!("run `certfleet deploy {name} --host {host} --force` to replace it")),
         }),
-        (_, Seen::Unreachable(problem)) if standing == HostStanding::Unreachable => {
+        (Some(Waiting::Downgrade(_, _, why)), _) => Some(ProblemReport {
+            code: "host.downgrade".into(),
+            message: format!("`{host}` has a trusted certificate for `{name}`, and ours would not be: {why}"),
+            next: stays,
+            hint: Some(format!("run `certfleet renew {name} --allow-downgrade` to replace it")),
+        }),
+        (Some(Waiting::Narrower(..)), _) => Some(ProblemReport {
+            code: "host.narrower".into(),
+            message: format!("the newest version of `{name}` has not all domains of certs.toml"),
+            next: Some(format!("`{host}` keeps what it has until there is one, or until that ends")),
+            hint: None,
+        }),
+        _ => failed_problem(place, worst, now).or_else(|| seen_problem(place, worst, standing)),
+    }
+}
+
+/// How deploying failed.
+fn failed_problem(
+    place: &Place<'_>,
+    worst: Option<(&Look, HostStanding)>,
+    now: Timestamp,
+) -> Option<ProblemReport> {
+    let failure = place.facts?.failure.as_ref()?;
+    let margin = worst
+        .and_then(|(look, _)| served(look))
+        .map_or_else(String::new, |served| format!("; what it serves {}", ends(served.not_after, now)));
+    Some(problem_report(
+        &failure.problem,
+        format!("tried again in every pass, last at {}{margin}", minute(failure.last)),
+    ))
+}
+
+/// What is wrong by what was seen alone.
+fn seen_problem(
+    place: &Place<'_>,
+    worst: Option<(&Look, HostStanding)>,
+    standing: HostStanding,
+) -> Option<ProblemReport> {
+    let (name, host) = (&place.certificate.name, place.host);
+    match (standing, &worst?.0.seen) {
+        (HostStanding::Unreachable, Seen::Unreachable(problem)) => {
             Some(problem_report(problem, "looked at again in every pass".into()))
         }
-        (HostStanding::Pending, _) if facts.is_some_and(|facts| facts.installed.is_some()) => {
-            Some(ProblemReport {
-                code: "host.pending".into(),
-                message: format!("nothing on `{host}` uses `{name}` yet"),
-                next: Some("it is installed; the next pass looks again".into()),
-                hint: Some(format!(
-                    "name its files in the web server's configuration on `{host}`, then reload it"
-                )),
-            })
-        }
+        (HostStanding::Pending, _) => Some(ProblemReport {
+            code: "host.pending".into(),
+            message: format!("nothing on `{host}` uses `{name}` yet"),
+            next: Some("it is installed; the next pass looks again".into()),
+            hint: Some(format!(
+                "name its files in the web server's configuration on `{host}`, then reload it"
+            )),
+        }),
         _ => None,
     }
 }
@@ -423,13 +439,20 @@ fn problem_report(problem: &Problem, next: String) -> ProblemReport {
     }
 }
 
-fn serving(served: &Served, now: Timestamp) -> Serving {
-    Serving {
+fn served(look: &Look) -> Option<&Served> {
+    match &look.seen {
+        Seen::Serving(served) => Some(served),
+        Seen::Unreachable(_) => None,
+    }
+}
+
+fn serving(look: &Look, now: Timestamp) -> Option<Serving> {
+    served(look).map(|served| Serving {
         fingerprint: served.fingerprint,
         serial: served.serial.clone(),
         not_after: served.not_after,
         days_left: days_left(served.not_after, now),
-    }
+    })
 }
 
 /// Whole days until a moment, rounded down; negative when it has passed.
@@ -437,14 +460,10 @@ pub fn days_left(until: Timestamp, now: Timestamp) -> i64 {
     now.duration_until(until).as_secs().div_euclid(SignedDuration::from_hours(24).as_secs())
 }
 
-fn margin(not_after: Timestamp, now: Timestamp) -> String {
-    format!("the certificate in use {}", ends(not_after, now))
-}
-
 fn ends(not_after: Timestamp, now: Timestamp) -> String {
     match days_left(not_after, now) {
         _ if not_after <= now => format!("expired on {}", minute(not_after)),
-        0 => format!("expires today, {}", minute(not_after)),
+        0 => format!("expires in less than a day, {}", minute(not_after)),
         1 => "is valid for 1 more day".to_owned(),
         days => format!("is valid for {days} more days"),
     }
