@@ -4,6 +4,7 @@
 //! on with one that an earlier run began: wherever a run is cut off, the order's URL and the key
 //! are durable before the CA can issue, so that the next run fetches the same certificate.
 
+mod budget;
 mod call;
 mod check;
 mod error;

@@ -70,7 +70,7 @@ pub enum CallError {
     },
     /// The CA refuses, with a problem document.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// An error without a problem document, as from a proxy or load balancer.
     #[error("`{url}` answers with status {status} and no ACME problem: `{snippet}`")]
     Status {
@@ -203,7 +203,7 @@ fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
 impl From<instant_acme::Error> for CallError {
     fn from(error: instant_acme::Error) -> Self {
         match error {
-            instant_acme::Error::Api(problem) => Self::Refused(problem.into()),
+            instant_acme::Error::Api(problem) => Self::Refused(Box::new(problem.into())),
             instant_acme::Error::Other(inner) => match inner.downcast::<Self>() {
                 Ok(ours) => *ours,
                 Err(other) => Self::Garbled(plain(&other.to_string())),
@@ -233,7 +233,11 @@ impl Diagnose for CallError {
             Self::Client(_) => Blame::Machine,
             Self::Unreachable { .. } | Self::Silent { .. } => Blame::Network,
             Self::Untrusted { .. } => Blame::Operator,
-            Self::Refused(refusal) => refusal.kind().blame,
+            Self::Refused(refusal) => match refusal.kind().blame {
+                // Of a request it speaks of our account, only of a name it speaks of DNS.
+                Blame::Dns => Blame::Operator,
+                blame => blame,
+            },
             _ => Blame::Issuer,
         }
     }
@@ -320,7 +324,8 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_not_asked_again() {
         let refusal = Refusal::parse(br#"{"type":"urn:ietf:params:acme:error:caa"}"#, 403).unwrap();
-        let error = Tries::new().again(CallError::Refused(refusal), Twice::Harmless).await.unwrap_err();
+        let error =
+            Tries::new().again(CallError::Refused(Box::new(refusal)), Twice::Harmless).await.unwrap_err();
         assert_eq!((error.code(), error.retry()), ("acme.caa", Retry::AfterChange));
     }
 }

@@ -54,6 +54,7 @@ impl Http {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("certfleet/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             .build()
             .map_err(CallError::Client)?;
@@ -258,7 +259,7 @@ fn judge(url: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Res
     }
     match refusal {
         Some(refusal) if status == StatusCode::BAD_REQUEST && refusal.is("badNonce") => Ok(()),
-        Some(refusal) => Err(CallError::Refused(refusal)),
+        Some(refusal) => Err(CallError::Refused(Box::new(refusal))),
         None => Err(CallError::Status {
             url: url.to_owned(),
             status: status.as_u16(),
@@ -302,11 +303,14 @@ const REPLAY_NONCE: http::HeaderName = http::HeaderName::from_static("replay-non
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the whole of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection that was idle for longer may be dead without our knowing: then an order would
+/// get no answer, and could not be sent again.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// An order with a hundred names is 20 KiB.
 const MAX_BODY: usize = 1024 * 1024;
 const MAX_URL: usize = 2048;
 /// CAs keep nonces for minutes at least; one that is refused costs no more than asking for one.
-const NONCE_LIFE: Duration = Duration::from_secs(120);
+const NONCE_LIFE: Duration = Duration::from_secs(60);
 const MAX_NONCES: usize = 256;
 /// When a CA limits us and does not say until when.
 const RATE_LIMIT_WAIT: Duration = Duration::from_secs(3600);

@@ -1,6 +1,6 @@
 //! One order, from its creation (or wherever it was left) to the certificate.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use instant_acme::{
     Account, AuthorizationHandle, AuthorizationStatus, CertificateIdentifier, ChallengeHandle,
@@ -8,13 +8,14 @@ use instant_acme::{
 };
 use jiff::Timestamp;
 
+use super::budget::{Budget, Stop};
 use super::call::{CallError, Tries, Twice, Violation};
 use super::check;
 use super::error::{Doing, Error, Reasons};
 use super::http::{Session, https};
 use super::key::Key;
 use super::problem::Refusal;
-use super::{Challenge, Issued, Journal, ORDER_DEADLINE, Solver, Step, Wanted};
+use super::{Challenge, Issued, Journal, Solver, Step, Wanted};
 use crate::model::name::{Domain, IssuerName};
 
 /// An order under way.
@@ -34,7 +35,7 @@ impl Run<'_> {
         // First of all, because without the key an order is worth nothing.
         let key = Key::read(&self.wanted.key_pem, self.wanted.key)?;
         let request = key.request(&self.wanted.domains)?;
-        let mut time = Budget { issuer: self.issuer, left: ORDER_DEADLINE };
+        let mut time = Budget::new(self.issuer);
         let mut order = match &self.wanted.resume {
             Some(url) => time.spend(Doing::Resume, self.resume(url)).await?,
             None => time.spend(Doing::Order, self.create()).await?,
@@ -212,7 +213,7 @@ impl Run<'_> {
                 return Ok(());
             }
             pause = (pause * 3 / 2).min(POLL_LAST);
-            wait = self.session.retry_after().map_or(pause, |wait| wait.max(POLL_FIRST));
+            wait = self.session.retry_after().map_or(pause, |wait| wait.max(pause));
             if wait > POLL_PATIENCE {
                 let wait = wait.min(COME_BACK_MAX);
                 return Err(CallError::NotYet { until: Timestamp::now() + wait });
@@ -341,59 +342,6 @@ pub(super) fn ari_id(text: &str) -> Option<CertificateIdentifier<'_>> {
         .then(|| CertificateIdentifier { authority_key_identifier: authority.into(), serial: serial.into() })
 }
 
-/// The time that the CA is given, in all.
-struct Budget<'a> {
-    issuer: &'a IssuerName,
-    left: Duration,
-}
-
-impl Budget<'_> {
-    /// Runs one step within the time that is left.
-    async fn spend<T, E: Into<Stop>>(
-        &mut self,
-        doing: Doing,
-        work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, Error> {
-        let started = Instant::now();
-        let result = tokio::time::timeout(self.left, work).await;
-        self.left = self.left.saturating_sub(started.elapsed());
-        match result {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(stop)) => Err(match stop.into() {
-                Stop::Call(cause) => Error::Call { issuer: self.issuer.clone(), doing, cause },
-                Stop::Other(error) => error,
-            }),
-            Err(_) => Err(Error::Timeout { issuer: self.issuer.clone(), doing, after: ORDER_DEADLINE }),
-        }
-    }
-}
-
-/// Why a step did not succeed.
-enum Stop {
-    /// A request came to nothing: said with the step's name.
-    Call(CallError),
-    /// Something else, said as it is.
-    Other(Error),
-}
-
-impl From<CallError> for Stop {
-    fn from(error: CallError) -> Self {
-        Self::Call(error)
-    }
-}
-
-impl From<Violation> for Stop {
-    fn from(error: Violation) -> Self {
-        Self::Call(error.into())
-    }
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Other(error)
-    }
-}
-
 /// Types with which CAs refuse an order because of its `replaces` (RFC 9773 section 5; Boulder
 /// says `unauthorized` for a certificate of another account, `malformed` for an unknown one).
 const NOT_REPLACEABLE: [&str; 3] = ["alreadyReplaced", "malformed", "unauthorized"];
@@ -405,3 +353,17 @@ const POLL_LAST: Duration = Duration::from_secs(5);
 /// Who is asked to wait for longer comes back in another attempt.
 const POLL_PATIENCE: Duration = Duration::from_secs(60);
 const COME_BACK_MAX: Duration = Duration::from_secs(86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ari_identifier_has_two_parts_of_base64url() {
+        let id = ari_id("aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE").unwrap();
+        assert_eq!(id.to_string(), "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE");
+        for bad in ["", ".", "a", "a.", ".b", "a.b.c", "../x.y", "a/b.c", "a.b?c"] {
+            assert!(ari_id(bad).is_none(), "{bad}");
+        }
+    }
+}
