@@ -100,7 +100,13 @@ fn look_at_each(world: &World) -> Result<bool, String> {
         let served = look::served(host.tls(), NAME)?;
         let state = if served.expired() { "EXPIRED" } else { "valid" };
         well &= !served.expired();
-        println!("  {:<16} {:<22} {state:<8} until {}  {}", host.name, host.tls(), date(served.not_after), short(served.leaf()));
+        println!(
+            "  {:<16} {:<22} {state:<8} until {}  {}",
+            host.name,
+            host.tls(),
+            date(served.not_after),
+            short(served.leaf())
+        );
     }
     Ok(well)
 }
@@ -108,7 +114,12 @@ fn look_at_each(world: &World) -> Result<bool, String> {
 /// Runs certfleet in a process of its own, its output on ours.
 fn certfleet(config: &Path, args: &[&str]) -> Result<i32, Box<dyn Error>> {
     println!("$ certfleet {}", args.join(" "));
-    let status = Command::new(env::current_exe()?).arg(AS_CERTFLEET).arg("--config").arg(config).args(args).status()?;
+    let status = Command::new(env::current_exe()?)
+        .arg(AS_CERTFLEET)
+        .arg("--config")
+        .arg(config)
+        .args(args)
+        .status()?;
     Ok(status.code().unwrap_or(-1))
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, LoadError};
 use crate::engine::{Engine, Observer, Summary};
 use crate::model::name::{CertName, Domain, HostName};
 use crate::model::observed::Observed;
@@ -156,6 +156,14 @@ impl Refusal {
         Self { text: text.to_string(), exit: Exit::Usage }
     }
 
+    /// A certs.toml that cannot be used; each of its mistakes brings its own line and remedy.
+    fn config(error: &LoadError) -> Self {
+        match error {
+            LoadError::Mistakes(mistakes) => Self::usage(mistakes),
+            error => Self::usage(render::problem(&Problem::of(error), None)),
+        }
+    }
+
     fn failed(error: &dyn std::error::Error) -> Self {
         Self { text: render::error_chain(error), exit: Exit::Failed }
     }
@@ -171,7 +179,9 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
     let cli = Cli::parse_from(args);
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "certfleet=warn".into()))
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "certfleet=warn".into()),
+        )
         .without_time()
         .init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -191,8 +201,8 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
 }
 
 async fn run(cli: Cli) -> Result<Exit, Refusal> {
-    let path = config::find(cli.config.as_deref()).map_err(|error| Refusal::usage(error))?;
-    let config = config::load(&path).map_err(|error| Refusal::usage(error))?;
+    let path = config::find(cli.config.as_deref()).map_err(|error| Refusal::config(&error))?;
+    let config = config::load(&path).map_err(|error| Refusal::config(&error))?;
     for warning in &config.warnings {
         complain(&warning.to_string());
     }
@@ -228,7 +238,11 @@ impl Output {
         let mut hosts = BTreeSet::new();
         for name in &args.hosts {
             let host = config.desired.hosts.keys().find(|host| host.as_str() == name);
-            hosts.insert(host.cloned().ok_or_else(|| unknown("host", name, config.desired.hosts.keys().map(HostName::as_str)))?);
+            hosts.insert(
+                host.cloned().ok_or_else(|| {
+                    unknown("host", name, config.desired.hosts.keys().map(HostName::as_str))
+                })?,
+            );
         }
         let request = Request {
             only: select(&config, &args.selection)?,
@@ -297,12 +311,16 @@ impl Refusal {
 
 /// The store as it is, without making one; what cannot be read of it is said.
 fn read_store(config: &Config) -> Result<(Option<Store>, Loaded), Refusal> {
-    let store = Store::open_existing(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
+    let store =
+        Store::open_existing(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
     let loaded = match &store {
-        Some(store) => store.load(Timestamp::now()).map_err(|error| Refusal::problem(&Problem::of(&error)))?,
+        Some(store) => {
+            store.load(Timestamp::now()).map_err(|error| Refusal::problem(&Problem::of(&error)))?
+        }
         None => Loaded::default(),
     };
-    let problems = loaded.unreadable.values().chain(loaded.unreadable_hosts.values()).chain(&loaded.unreadable_debts);
+    let problems =
+        loaded.unreadable.values().chain(loaded.unreadable_hosts.values()).chain(&loaded.unreadable_debts);
     for problem in problems.chain(&loaded.warnings) {
         complain(&render::problem(problem, None));
     }
@@ -338,12 +356,15 @@ fn select(config: &Config, selection: &Selection) -> Result<Option<BTreeSet<Cert
         let mut found: BTreeSet<CertName> = certificates
             .values()
             .filter(|certificate| {
-                certificate.name.as_str() == text || domain.as_ref().is_some_and(|domain| certificate.domains.contains(domain))
+                certificate.name.as_str() == text
+                    || domain.as_ref().is_some_and(|domain| certificate.domains.contains(domain))
             })
             .map(|certificate| certificate.name.clone())
             .collect();
         if let (true, Some(domain)) = (found.is_empty(), &domain) {
-            let covering = certificates.values().filter(|certificate| certificate.domains.iter().any(|of| of.covers(domain)));
+            let covering = certificates
+                .values()
+                .filter(|certificate| certificate.domains.iter().any(|of| of.covers(domain)));
             found.extend(covering.map(|certificate| certificate.name.clone()));
         }
         if found.is_empty() {
@@ -357,9 +378,10 @@ fn select(config: &Config, selection: &Selection) -> Result<Option<BTreeSet<Cert
 fn unknown<'a>(what: &str, text: &str, known: impl Iterator<Item = &'a str>) -> Refusal {
     let known: Vec<&str> = known.collect();
     let text = crate::model::problem::plain(text);
-    let near = known.iter().filter(|name| strsim::jaro_winkler(name, &text) > 0.8).max_by(|a, b| {
-        strsim::jaro_winkler(a, &text).total_cmp(&strsim::jaro_winkler(b, &text))
-    });
+    let near = known
+        .iter()
+        .filter(|name| strsim::jaro_winkler(name, &text) > 0.8)
+        .max_by(|a, b| strsim::jaro_winkler(a, &text).total_cmp(&strsim::jaro_winkler(b, &text)));
     let hint = match near {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => format!("certs.toml defines no {what}"),
@@ -371,7 +393,8 @@ fn unknown<'a>(what: &str, text: &str, known: impl Iterator<Item = &'a str>) -> 
 /// Resolves when the process is told to end.
 async fn told_to_end() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {

@@ -76,7 +76,7 @@ enum Done {
     Observed(HostName, BTreeMap<CertName, Vec<crate::model::observed::Look>>),
     /// The CA was asked for its renewal window; the state in the store is new if it answered.
     Asked(CertName),
-    Issued(CertName, issue::Outcome),
+    Issued(CertName, Box<issue::Outcome>),
     CleanedUp(CertName, Result<usize, Problem>),
     Deployed(HostName, Vec<deploy::Outcome>),
 }
@@ -104,8 +104,13 @@ impl Engine {
     }
 
     /// One pass to its end: until `stop` resolves or nothing is left but waiting.
-    pub async fn pass(&self, request: &Request, stop: impl Future<Output = ()>) -> Result<Summary, StartError> {
-        let Loaded { state, unreadable, .. } = self.store.load(Timestamp::now()).map_err(StartError::Store)?;
+    pub async fn pass(
+        &self,
+        request: &Request,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Summary, StartError> {
+        let Loaded { state, unreadable, .. } =
+            self.store.load(Timestamp::now()).map_err(StartError::Store)?;
         let mut pass = Pass::new(self, request, state);
         for (name, problem) in unreadable {
             if request.selects(&name) {
@@ -144,7 +149,8 @@ impl Engine {
 
     async fn close_sessions(&self) {
         let sessions = std::mem::take(&mut *lock(&self.sessions));
-        futures::future::join_all(sessions.into_values().filter_map(Arc::into_inner).map(Session::close)).await;
+        futures::future::join_all(sessions.into_values().filter_map(Arc::into_inner).map(Session::close))
+            .await;
     }
 
     fn account(&self, name: &DnsAccountName) -> Option<&Arc<crate::dns::Account>> {
@@ -206,8 +212,14 @@ impl<'a> Pass<'a> {
                 }));
             }
         }
-        let names: Vec<CertName> =
-            engine.config.desired.certificates.keys().filter(|name| self.request.selects(name)).cloned().collect();
+        let names: Vec<CertName> = engine
+            .config
+            .desired
+            .certificates
+            .keys()
+            .filter(|name| self.request.selects(name))
+            .cloned()
+            .collect();
         for name in names {
             if self.request.issuing == Issuing::Due && engine.should_ask(&name, &self.state) {
                 self.running.push(Box::pin(async move {
@@ -243,7 +255,7 @@ impl<'a> Pass<'a> {
             }
             Done::Issued(name, outcome) => {
                 self.issuing.remove(&name);
-                self.take_issued(&name, outcome);
+                self.take_issued(&name, *outcome);
                 let seen = self.seen.clone();
                 self.plan_deploying(Some(&name), &seen);
             }
@@ -301,12 +313,22 @@ impl<'a> Pass<'a> {
         }
         match result {
             deploy::Result::Served => self.summary.served.push((certificate, host.clone(), version)),
-            deploy::Result::Pending(problem) => self.summary.pending.push((certificate, host.clone(), problem)),
-            deploy::Result::Failed(problem) => self.summary.failed.push((certificate, Some(host.clone()), problem)),
+            deploy::Result::Pending(problem) => {
+                self.summary.pending.push((certificate, host.clone(), problem))
+            }
+            deploy::Result::Failed(problem) => {
+                self.summary.failed.push((certificate, Some(host.clone()), problem))
+            }
         }
     }
 
-    fn ask(&self, only: Option<&CertName>, hosts: Option<BTreeSet<HostName>>, issuing: Issuing, deploying: Deploying) -> Plan {
+    fn ask(
+        &self,
+        only: Option<&CertName>,
+        hosts: Option<BTreeSet<HostName>>,
+        issuing: Issuing,
+        deploying: Deploying,
+    ) -> Plan {
         let mut request = self.request.clone();
         request.issuing = issuing;
         request.deploying = deploying;
@@ -336,7 +358,7 @@ impl<'a> Pass<'a> {
                 engine.tell(Event::Issuing(certificate.clone(), because));
                 self.running.push(Box::pin(async move {
                     let outcome = engine.issue(&certificate, request).await;
-                    Done::Issued(certificate, outcome)
+                    Done::Issued(certificate, Box::new(outcome))
                 }));
             }
         }
@@ -368,8 +390,10 @@ impl<'a> Pass<'a> {
             let Action::Deploy { host, installs } = action else { continue };
             for install in installs {
                 // What is being issued by force is about to be replaced: no host gets it twice.
-                let blocked = self.blocked.contains(&install.certificate) || (forced && self.issuing.contains(&install.certificate));
-                if !blocked && self.tried.insert((install.certificate.clone(), host.clone(), install.version)) {
+                let blocked = self.blocked.contains(&install.certificate)
+                    || (forced && self.issuing.contains(&install.certificate));
+                if !blocked && self.tried.insert((install.certificate.clone(), host.clone(), install.version))
+                {
                     self.queues.entry(host.clone()).or_default().push(install);
                     fed.insert(host.clone());
                 }
@@ -399,10 +423,12 @@ impl<'a> Pass<'a> {
     /// What it came to; what waits is what a new plan would still leave waiting.
     fn end(mut self) -> (Summary, Observed) {
         let issuing = if self.request.issuing == Issuing::No { Issuing::No } else { Issuing::Due };
-        let deploying = if self.request.deploying == Deploying::No { Deploying::No } else { Deploying::Lacking };
+        let deploying =
+            if self.request.deploying == Deploying::No { Deploying::No } else { Deploying::Lacking };
         let plan = self.ask(None, None, issuing, deploying);
         let blocked = &self.blocked;
-        self.summary.waiting = plan.waiting.into_iter().filter(|waiting| !blocked.contains(waiting.certificate())).collect();
+        self.summary.waiting =
+            plan.waiting.into_iter().filter(|waiting| !blocked.contains(waiting.certificate())).collect();
         (self.summary, self.observed)
     }
 }

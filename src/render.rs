@@ -53,7 +53,11 @@ pub fn plan_text(plan: &Plan) -> String {
     for action in &plan.actions {
         match action {
             Action::CleanUp { certificate, debts } => {
-                let _ = writeln!(text, "  clean up  {certificate}: {} challenge records left by an earlier run", debts.len());
+                let _ = writeln!(
+                    text,
+                    "  clean up  {certificate}: {} challenge records left by an earlier run",
+                    debts.len()
+                );
             }
             Action::Issue { certificate, because, resumes } => {
                 let resumes = if *resumes { ", takes up the open order" } else { "" };
@@ -93,7 +97,9 @@ fn action_json(action: &Action) -> Vec<Value> {
             vec![json!({ "action": "clean-up", "certificate": certificate, "records": debts.len() })]
         }
         Action::Issue { certificate, because, resumes } => {
-            vec![json!({ "action": "issue", "certificate": certificate, "because": because.to_string(), "resumes": resumes })]
+            vec![
+                json!({ "action": "issue", "certificate": certificate, "because": because.to_string(), "resumes": resumes }),
+            ]
         }
         Action::Deploy { host, installs } => installs
             .iter()

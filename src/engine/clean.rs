@@ -54,7 +54,8 @@ impl Engine {
     /// Removes what an earlier run left. Another process that is using the records holds the
     /// certificate's lock: then they are not left, and this does nothing.
     pub(super) async fn clean_up(&self, name: &CertName) -> Result<usize, Problem> {
-        let Ok(_held) = self.store.lock_certificate(name, "removing challenge records", Timestamp::now()) else {
+        let Ok(_held) = self.store.lock_certificate(name, "removing challenge records", Timestamp::now())
+        else {
             return Ok(0);
         };
         self.clean_up_of(name).await
@@ -62,25 +63,34 @@ impl Engine {
 
     /// Removes every noted record of a certificate whose lock is ours; tells how many.
     pub(super) async fn clean_up_of(&self, name: &CertName) -> Result<usize, Problem> {
-        tokio::time::timeout(CLEAN_UP, self.remove(name)).await.unwrap_or_else(|_| Err(Problem::of(&TooSlow { certificate: name.clone() })))
+        tokio::time::timeout(CLEAN_UP, self.remove(name))
+            .await
+            .unwrap_or_else(|_| Err(Problem::of(&TooSlow { certificate: name.clone() })))
     }
 
     async fn remove(&self, name: &CertName) -> Result<usize, Problem> {
         let (debts, _unreadable) = self.store.debts().map_err(|error| Problem::of(&error))?;
-        let (own, others): (Vec<TxtDebt>, Vec<TxtDebt>) = debts.into_iter().partition(|debt| debt.certificate == *name);
+        let (own, others): (Vec<TxtDebt>, Vec<TxtDebt>) =
+            debts.into_iter().partition(|debt| debt.certificate == *name);
         let removals = own.iter().map(|debt| {
             // The CA may hand two orders the same token; the record goes with the last of them.
-            let shared = others.iter().any(|other| (&other.zone, &other.owner, &other.value) == (&debt.zone, &debt.owner, &debt.value));
+            let shared = others.iter().any(|other| {
+                (&other.zone, &other.owner, &other.value) == (&debt.zone, &debt.owner, &debt.value)
+            });
             async move {
                 if !shared {
-                    let account = self.account(&debt.dns).ok_or_else(|| Problem::of(&NoAccount(debt.dns.clone())))?;
+                    let account =
+                        self.account(&debt.dns).ok_or_else(|| Problem::of(&NoAccount(debt.dns.clone())))?;
                     let record = TxtRecord {
                         zone: debt.zone.clone(),
                         owner: debt.owner.clone(),
                         value: debt.value.clone(),
                         ttl: account.ttl,
                     };
-                    self.zones.change(account, Change::Remove(record)).await.map_err(|error| Problem::of(&error))?;
+                    self.zones
+                        .change(account, Change::Remove(record))
+                        .await
+                        .map_err(|error| Problem::of(&error))?;
                 }
                 self.store.settle_debt(debt).map_err(|error| Problem::of(&error))
             }

@@ -86,9 +86,13 @@ impl Engine {
         let prover = Prover { engine: self, seen: Mutex::default() };
         if !bundles.is_empty() {
             match self.install(host, &bundles, &prover).await {
-                Ok(deployed) => results.extend(deployed.into_iter().map(|(name, deployed)| (name, Ok(deployed)))),
+                Ok(deployed) => {
+                    results.extend(deployed.into_iter().map(|(name, deployed)| (name, Ok(deployed))))
+                }
                 Err(problem) => {
-                    results.extend(bundles.iter().map(|bundle| (bundle.certificate.clone(), Err(problem.clone()))));
+                    results.extend(
+                        bundles.iter().map(|bundle| (bundle.certificate.clone(), Err(problem.clone()))),
+                    );
                 }
             }
         }
@@ -124,7 +128,8 @@ impl Engine {
         let unreadable = |source| Unreadable { name: install.certificate.clone(), version, source };
         let files = self.store.version(&name, version).map_err(unreadable)?;
         let known = self.store.certificate(&name).map_err(unreadable)?;
-        let fingerprint = known.versions.get(&version).map_or(Fingerprint([0; 32]), |version| version.fingerprint);
+        let fingerprint =
+            known.versions.get(&version).map_or(Fingerprint([0; 32]), |version| version.fingerprint);
         Ok(Bundle {
             certificate: name,
             version,
@@ -151,14 +156,23 @@ impl Engine {
             for install in installs {
                 let Install { certificate, version, .. } = install;
                 let Some(result) = results.remove(&certificate) else { continue };
-                let fingerprint = bundles.iter().find(|bundle| bundle.certificate == certificate).map(|bundle| bundle.fingerprint);
+                let fingerprint = bundles
+                    .iter()
+                    .find(|bundle| bundle.certificate == certificate)
+                    .map(|bundle| bundle.fingerprint);
                 let known = facts.entry(certificate.clone()).or_default();
                 let result = note(known, version, fingerprint, result, now);
                 let looks = seen.remove(&certificate).unwrap_or_default();
                 self.tell(match &result {
-                    Result::Served => Event::Served(certificate.clone(), host.clone(), version, looks.len(), took),
-                    Result::Pending(problem) => Event::Pending(certificate.clone(), host.clone(), version, problem.clone()),
-                    Result::Failed(problem) => Event::DeployFailed(certificate.clone(), host.clone(), problem.clone()),
+                    Result::Served => {
+                        Event::Served(certificate.clone(), host.clone(), version, looks.len(), took)
+                    }
+                    Result::Pending(problem) => {
+                        Event::Pending(certificate.clone(), host.clone(), version, problem.clone())
+                    }
+                    Result::Failed(problem) => {
+                        Event::DeployFailed(certificate.clone(), host.clone(), problem.clone())
+                    }
                 });
                 outcomes.push(Outcome { certificate, version, facts: Some(known.clone()), looks, result });
             }
@@ -179,7 +193,8 @@ fn note(
     result: std::result::Result<Deployed, Problem>,
     now: Timestamp,
 ) -> Result {
-    let installed = |pending| fingerprint.map(|fingerprint| Installed { version, fingerprint, at: now, pending });
+    let installed =
+        |pending| fingerprint.map(|fingerprint| Installed { version, fingerprint, at: now, pending });
     match result {
         Ok(Deployed::Served { proof }) => {
             facts.installed = installed(false);
@@ -238,16 +253,24 @@ impl Diagnose for Found {
 
 #[async_trait]
 impl Prove for Prover<'_> {
-    async fn proves(&self, host: &Host, name: &CertName, fingerprint: &Fingerprint) -> std::result::Result<Proof, NotProven> {
+    async fn proves(
+        &self,
+        host: &Host,
+        name: &CertName,
+        fingerprint: &Fingerprint,
+    ) -> std::result::Result<Proof, NotProven> {
         let began = Instant::now();
         let certificate: &Certificate = &self.engine.config.desired.certificates[name];
         if certificate.verify_names.is_empty() {
             return Ok(Proof { addresses: Vec::new(), after: Duration::ZERO });
         }
-        let addresses = probe::addresses(host).await.map_err(|error| NotProven::Unreachable(Problem::of(&error)))?;
+        let addresses =
+            probe::addresses(host).await.map_err(|error| NotProven::Unreachable(Problem::of(&error)))?;
         let observer = &self.engine.observer;
         let roots = observer.roots(certificate);
-        let places = addresses.iter().flat_map(|address| certificate.verify_names.iter().map(move |name| (*address, name)));
+        let places = addresses
+            .iter()
+            .flat_map(|address| certificate.verify_names.iter().map(move |name| (*address, name)));
         let looks = join_all(places.map(|(address, domain)| async move {
             let question = Question { address, name: domain, key: Some(certificate.key), roots };
             observer.probe.until_serves(question, *fingerprint, SERVED_WITHIN, Timestamp::now).await
@@ -263,7 +286,9 @@ impl Prove for Prover<'_> {
                     let found = Found::Other { address, name: domain, served: Box::new(served) };
                     return Err(NotProven::Other(Problem::of(&found)));
                 }
-                Seen::Unreachable(problem) => silent = Some(Found::Silent { address, name: domain, problem: Box::new(problem) }),
+                Seen::Unreachable(problem) => {
+                    silent = Some(Found::Silent { address, name: domain, problem: Box::new(problem) })
+                }
             }
         }
         match silent {

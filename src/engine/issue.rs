@@ -158,12 +158,25 @@ impl Engine {
     /// Asks the plan again after the lock is ours: another process may have been faster.
     fn still_wanted(&self, name: &CertName, known: &CertState, request: &Request) -> bool {
         let state = State { certificates: [(name.clone(), known.clone())].into(), ..State::default() };
-        let request = Request { only: Some([name.clone()].into()), deploying: Deploying::No, ..request.clone() };
-        let plan = plan(&self.config.desired, &state, &crate::model::observed::Observed::default(), &request, Timestamp::now());
+        let request =
+            Request { only: Some([name.clone()].into()), deploying: Deploying::No, ..request.clone() };
+        let plan = plan(
+            &self.config.desired,
+            &state,
+            &crate::model::observed::Observed::default(),
+            &request,
+            Timestamp::now(),
+        );
         plan.actions.iter().any(|action| matches!(action, Action::Issue { .. }))
     }
 
-    fn note_failure(&self, certificate: &Certificate, cert_lock: &CertLock, mut known: CertState, error: &Error) -> Outcome {
+    fn note_failure(
+        &self,
+        certificate: &Certificate,
+        cert_lock: &CertLock,
+        mut known: CertState,
+        error: &Error,
+    ) -> Outcome {
         let problem = Problem::of(error);
         let now = Timestamp::now();
         let earlier = known.failure.take().filter(|failure| failure.revision == certificate.revision);
@@ -188,7 +201,11 @@ impl Engine {
     }
 
     /// The certificate's lock, waiting for another process as long as `--wait` allows.
-    pub(super) async fn lock_certificate(&self, name: &CertName, doing: &str) -> Result<Option<CertLock>, LockError> {
+    pub(super) async fn lock_certificate(
+        &self,
+        name: &CertName,
+        doing: &str,
+    ) -> Result<Option<CertLock>, LockError> {
         let until = Instant::now() + self.lock_wait;
         let mut said = None;
         loop {
@@ -234,9 +251,21 @@ impl Engine {
         let Some(certificate) = self.config.desired.certificates.get(name) else { return false };
         let Some(known) = state.certificates.get(name) else { return false };
         let Some((_, version)) = known.newest() else { return false };
-        let same_ca = self.config.desired.issuers.get(&certificate.issuer).is_some_and(|i| i.directory == version.directory);
-        let fresh = known.renewal_info.as_ref().is_some_and(|info| info.fingerprint == version.fingerprint && info.ask_again > now);
-        same_ca && !fresh && version.ari_id.is_some() && version.not_after > now && certificate.renew_before.is_none()
+        let same_ca = self
+            .config
+            .desired
+            .issuers
+            .get(&certificate.issuer)
+            .is_some_and(|i| i.directory == version.directory);
+        let fresh = known
+            .renewal_info
+            .as_ref()
+            .is_some_and(|info| info.fingerprint == version.fingerprint && info.ask_again > now);
+        same_ca
+            && !fresh
+            && version.ari_id.is_some()
+            && version.not_after > now
+            && certificate.renew_before.is_none()
     }
 
     /// Asks the CA for its renewal window and notes the answer. Without one, the fractions of the
@@ -245,12 +274,15 @@ impl Engine {
         let certificate = &self.config.desired.certificates[name];
         let Some(issuer) = self.config.desired.issuers.get(&certificate.issuer) else { return };
         let Ok(known) = self.store.certificate(name) else { return };
-        let Some((fingerprint, Some(id))) = known.newest().map(|(_, version)| (version.fingerprint, version.ari_id.clone())) else {
+        let Some((fingerprint, Some(id))) =
+            known.newest().map(|(_, version)| (version.fingerprint, version.ari_id.clone()))
+        else {
             return;
         };
         let Ok(ca) = self.ca(issuer).await else { return };
         let now = Timestamp::now();
-        let mut info = RenewalInfo { fingerprint, window: None, explanation: None, ask_again: later(now, NO_WINDOW) };
+        let mut info =
+            RenewalInfo { fingerprint, window: None, explanation: None, ask_again: later(now, NO_WINDOW) };
         if ca.has_ari()
             && let Ok(suggestion) = ca.renewal_info(&id).await
         {
@@ -259,7 +291,9 @@ impl Engine {
             info.ask_again = later(now, suggestion.ask_again_in);
         }
         // Whoever holds the lock is renewing it: then the answer is out of date anyway.
-        let Ok(cert_lock) = self.store.lock_certificate(name, "noting the CA's renewal window", now) else { return };
+        let Ok(cert_lock) = self.store.lock_certificate(name, "noting the CA's renewal window", now) else {
+            return;
+        };
         let Ok(mut known) = self.store.certificate(name) else { return };
         if known.newest().is_some_and(|(_, version)| version.fingerprint == fingerprint) {
             known.renewal_info = Some(info);
@@ -301,7 +335,9 @@ impl Attempt<'_> {
         let replaces = {
             let known = lock(&self.known);
             let newest = known.newest().map(|(_, version)| version);
-            newest.filter(|version| version.directory == issuer.directory && ca.has_ari()).and_then(|version| version.ari_id.clone())
+            newest
+                .filter(|version| version.directory == issuer.directory && ca.has_ari())
+                .and_then(|version| version.ari_id.clone())
         };
         let wanted = Wanted {
             domains: self.certificate.domains.clone(),
@@ -327,15 +363,19 @@ impl Attempt<'_> {
         let save = |error| Error::Save(self.name().clone(), error);
         let mut known = lock(&self.known);
         let fits = known.order.as_ref().is_some_and(|order| {
-            order.domains == self.certificate.domains && order.directory == issuer.directory && order.key == self.certificate.key
+            order.domains == self.certificate.domains
+                && order.directory == issuer.directory
+                && order.key == self.certificate.key
         });
         if fits {
-            let key = store.order_key(self.name()).map_err(|error| Error::Load(self.name().clone(), error))?;
+            let key =
+                store.order_key(self.name()).map_err(|error| Error::Load(self.name().clone(), error))?;
             if let (Some(key), Some(order)) = (key, &known.order) {
                 return Ok((key, order.url.clone()));
             }
         }
-        let key = acme::new_key(self.certificate.key).map_err(|error| Error::Key(self.name().clone(), error))?;
+        let key =
+            acme::new_key(self.certificate.key).map_err(|error| Error::Key(self.name().clone(), error))?;
         known.order = None;
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
         store.save_order_key(self.cert_lock, &key).map_err(save)?;
@@ -352,12 +392,22 @@ impl Attempt<'_> {
     }
 
     /// Files first, then the fact that they are there; the order stays open until then.
-    fn keep(&self, issuer: &Issuer, issued: Issued, key_pem: Zeroizing<String>) -> Result<VersionNumber, Error> {
+    fn keep(
+        &self,
+        issuer: &Issuer,
+        issued: Issued,
+        key_pem: Zeroizing<String>,
+    ) -> Result<VersionNumber, Error> {
         let store = &self.engine.store;
         let save = |error| Error::Save(self.name().clone(), error);
         let mut known = lock(&self.known);
         let number = known.newest().map_or(VersionNumber::FIRST, |(number, _)| number.next());
-        let files = VersionFiles { privkey: key_pem, fullchain: issued.fullchain, cert: issued.cert, chain: issued.chain };
+        let files = VersionFiles {
+            privkey: key_pem,
+            fullchain: issued.fullchain,
+            cert: issued.cert,
+            chain: issued.chain,
+        };
         store.save_version(self.cert_lock, number, &files).map_err(save)?;
         known.versions.insert(
             number,
@@ -426,12 +476,21 @@ impl Solver for Attempt<'_> {
                     since: Timestamp::now(),
                 };
                 engine.store.add_debt(&debt).map_err(boxed)?;
-                changes.push(Change::Add(TxtRecord { zone: debt.zone, owner: debt.owner, value: debt.value, ttl: account.ttl }));
+                changes.push(Change::Add(TxtRecord {
+                    zone: debt.zone,
+                    owner: debt.owner,
+                    value: debt.value,
+                    ttl: account.ttl,
+                }));
             }
         }
-        futures::future::try_join_all(changes.into_iter().map(|change| engine.zones.change(account, change))).await.map_err(boxed)?;
+        futures::future::try_join_all(changes.into_iter().map(|change| engine.zones.change(account, change)))
+            .await
+            .map_err(boxed)?;
         futures::future::try_join_all(
-            places.iter().map(|(place, values)| engine.lookup.propagated(account, &place.zone, &place.owner, values)),
+            places
+                .iter()
+                .map(|(place, values)| engine.lookup.propagated(account, &place.zone, &place.owner, values)),
         )
         .await
         .map_err(boxed)?;
@@ -445,11 +504,20 @@ struct Accounts {
 }
 
 impl acme::Accounts for Accounts {
-    fn load(&self, issuer: &IssuerName, directory: &str) -> Result<Option<Zeroizing<String>>, Box<dyn Diagnose + Send + Sync>> {
+    fn load(
+        &self,
+        issuer: &IssuerName,
+        directory: &str,
+    ) -> Result<Option<Zeroizing<String>>, Box<dyn Diagnose + Send + Sync>> {
         self.store.account(issuer, directory).map_err(boxed)
     }
 
-    fn save(&self, issuer: &IssuerName, directory: &str, credentials: &str) -> Result<(), Box<dyn Diagnose + Send + Sync>> {
+    fn save(
+        &self,
+        issuer: &IssuerName,
+        directory: &str,
+        credentials: &str,
+    ) -> Result<(), Box<dyn Diagnose + Send + Sync>> {
         self.store.save_account(issuer, directory, credentials).map_err(boxed)
     }
 }

@@ -47,7 +47,8 @@ impl Observer {
     /// What every host of a request serves now, and which of our versions would not be trusted.
     /// Without a store nothing is ours yet.
     pub async fn observe(&self, store: Option<&Store>, state: &State, request: &Request) -> Observed {
-        let mut observed = store.map_or_else(Observed::default, |store| self.judge_ours(store, state, request));
+        let mut observed =
+            store.map_or_else(Observed::default, |store| self.judge_ours(store, state, request));
         let hosts = self.hosts_of(request);
         let looks = hosts.into_iter().map(|(host, names)| async move {
             let looks = self.look_at(&host, &names).await;
@@ -66,7 +67,11 @@ impl Observer {
     pub(super) fn hosts_of(&self, request: &Request) -> BTreeMap<HostName, Vec<CertName>> {
         let mut hosts: BTreeMap<HostName, Vec<CertName>> = BTreeMap::new();
         for certificate in self.config.desired.certificates.values().filter(|c| request.selects(&c.name)) {
-            for host in certificate.hosts.iter().filter(|host| request.hosts.as_ref().is_none_or(|only| only.contains(host))) {
+            for host in certificate
+                .hosts
+                .iter()
+                .filter(|host| request.hosts.as_ref().is_none_or(|only| only.contains(host)))
+            {
                 hosts.entry(host.clone()).or_default().push(certificate.name.clone());
             }
         }
@@ -77,7 +82,8 @@ impl Observer {
     pub(super) async fn look_at(&self, host: &HostName, names: &[CertName]) -> BTreeMap<CertName, Vec<Look>> {
         let entry = &self.config.desired.hosts[host];
         let certificates = names.iter().map(|name| &self.config.desired.certificates[name]);
-        let probed: Vec<&Certificate> = certificates.filter(|certificate| !certificate.verify_names.is_empty()).collect();
+        let probed: Vec<&Certificate> =
+            certificates.filter(|certificate| !certificate.verify_names.is_empty()).collect();
         if probed.is_empty() {
             return BTreeMap::new();
         }
@@ -85,7 +91,10 @@ impl Observer {
             Ok(addresses) => addresses,
             Err(error) => {
                 let problem = Problem::of(&error);
-                return probed.into_iter().map(|certificate| (certificate.name.clone(), unseen(certificate, &problem))).collect();
+                return probed
+                    .into_iter()
+                    .map(|certificate| (certificate.name.clone(), unseen(certificate, &problem)))
+                    .collect();
             }
         };
         join_all(probed.into_iter().map(|certificate| {
@@ -96,7 +105,8 @@ impl Observer {
                     certificate.verify_names.iter().map(move |name| async move {
                         // Closed only with the engine.
                         let _permit = self.looks.acquire().await.ok();
-                        let question = Question { address: *address, name, key: Some(certificate.key), roots };
+                        let question =
+                            Question { address: *address, name, key: Some(certificate.key), roots };
                         self.probe.look(question, Timestamp::now).await
                     })
                 });
@@ -137,7 +147,10 @@ impl Observer {
             .filter_map(Result::ok)
             .map(|der| der.to_vec())
             .collect();
-        let name = certificate.verify_names.first().or_else(|| certificate.domains.iter().find(|domain| !domain.is_wildcard()))?;
+        let name = certificate
+            .verify_names
+            .first()
+            .or_else(|| certificate.domains.iter().find(|domain| !domain.is_wildcard()))?;
         self.roots(certificate).distrust(&chain, name, Timestamp::now())
     }
 
@@ -159,6 +172,11 @@ impl Observer {
 /// A host whose addresses are not known.
 fn unseen(certificate: &Certificate, problem: &Problem) -> Vec<Look> {
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 443));
-    let look = |name| Look { address: nowhere, name, at: Timestamp::now(), seen: Seen::Unreachable(problem.clone()) };
+    let look = |name| Look {
+        address: nowhere,
+        name,
+        at: Timestamp::now(),
+        seen: Seen::Unreachable(problem.clone()),
+    };
     certificate.verify_names.iter().cloned().map(look).collect()
 }

@@ -264,7 +264,7 @@ fn certificate_report(
         };
         // What visitors get, where that was seen.
         let served = places.iter().flat_map(Place::served).map(|served| served.not_after).min();
-        let margin = match served.or(version.map(|version| version.not_after)) {
+        let margin = match served.or_else(|| version.map(|version| version.not_after)) {
             Some(end) => format!("the certificate in use {}", ends(end, now)),
             None => "there is no certificate in the store yet".to_owned(),
         };

@@ -38,7 +38,8 @@ enum Line {
 impl Progress {
     /// Moving lines when standard error is a terminal, else plain ones.
     pub fn new() -> Self {
-        let moving = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let moving =
+            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let terminal = moving.then(|| Terminal { all: MultiProgress::new(), lines: Mutex::default() });
         Self { terminal }
     }
@@ -46,7 +47,9 @@ impl Progress {
     fn show(&self, line: Line) {
         match (&self.terminal, line) {
             (Some(terminal), line) => terminal.show(line),
-            (None, Line::Doing(subject, text) | Line::Done(subject, text)) => say(&format!("{subject}: {text}")),
+            (None, Line::Doing(subject, text) | Line::Done(subject, text)) => {
+                say(&format!("{subject}: {text}"))
+            }
             (None, Line::Failed(_, text) | Line::Said(text)) => say(&text),
         }
     }
@@ -65,7 +68,9 @@ impl Terminal {
                 let bar = self.bar(&subject);
                 bar.set_message(format!("{subject}: {text}"));
             }
-            Line::Done(subject, text) => self.bar(&subject).finish_with_message(format!("✓ {subject}: {text}")),
+            Line::Done(subject, text) => {
+                self.bar(&subject).finish_with_message(format!("✓ {subject}: {text}"))
+            }
             Line::Failed(subject, text) => {
                 self.bar(&subject).finish_and_clear();
                 self.all.suspend(|| say(&text));
@@ -92,7 +97,9 @@ impl Listener for Progress {
     fn notice(&self, event: &Event) {
         self.show(match event {
             Event::Observing(0) => return,
-            Event::Observing(count) => Line::Said(format!("looking at {count} {}", if *count == 1 { "host" } else { "hosts" })),
+            Event::Observing(count) => {
+                Line::Said(format!("looking at {count} {}", if *count == 1 { "host" } else { "hosts" }))
+            }
             Event::Locked(name, holder) => Line::Doing(name.to_string(), format!("waits for {holder}")),
             Event::Issuing(name, because) => Line::Doing(name.to_string(), format!("issuing, {because}")),
             Event::Step(name, step) => Line::Doing(name.to_string(), step_words(*step)),
@@ -100,7 +107,9 @@ impl Listener for Progress {
                 name.to_string(),
                 format!("version {version} issued in {}, valid until {}", seconds(*took), minute(*not_after)),
             ),
-            Event::AlreadyIssued(name) => Line::Done(name.to_string(), "another process has just issued it".into()),
+            Event::AlreadyIssued(name) => {
+                Line::Done(name.to_string(), "another process has just issued it".into())
+            }
             Event::IssueFailed(name, why, next) => {
                 let next = match next {
                     Some(at) => format!("tried again from {}", minute(*at)),
@@ -108,14 +117,20 @@ impl Listener for Progress {
                 };
                 Line::Failed(name.to_string(), problem(why, Some(&next)))
             }
-            Event::CleanedUp(name, count) => Line::Said(format!("{name}: {count} challenge records of an earlier run removed")),
-            Event::CleanUpFailed(name, why) => {
-                Line::Said(problem(why, Some(&format!("the challenge records of `{name}` stay noted; the next run tries again"))))
+            Event::CleanedUp(name, count) => {
+                Line::Said(format!("{name}: {count} challenge records of an earlier run removed"))
             }
+            Event::CleanUpFailed(name, why) => Line::Said(problem(
+                why,
+                Some(&format!("the challenge records of `{name}` stay noted; the next run tries again")),
+            )),
             Event::Deploying(host, installs) => {
-                let what: Vec<String> =
-                    installs.iter().map(|install| format!("{} version {}", install.certificate, install.version)).collect();
-                let what = if what.len() > 3 { format!("{} certificates", what.len()) } else { what.join(", ") };
+                let what: Vec<String> = installs
+                    .iter()
+                    .map(|install| format!("{} version {}", install.certificate, install.version))
+                    .collect();
+                let what =
+                    if what.len() > 3 { format!("{} certificates", what.len()) } else { what.join(", ") };
                 Line::Doing(host.to_string(), format!("deploying {what}"))
             }
             Event::Served(name, host, version, looks, took) => {
@@ -126,9 +141,10 @@ impl Listener for Progress {
                 };
                 Line::Done(host.to_string(), format!("{name} version {version}: {proof}"))
             }
-            Event::Pending(name, host, version, why) => {
-                Line::Done(host.to_string(), format!("{name} version {version} installed, not in use: {}", why.one_line()))
-            }
+            Event::Pending(name, host, version, why) => Line::Done(
+                host.to_string(),
+                format!("{name} version {version} installed, not in use: {}", why.one_line()),
+            ),
             Event::DeployFailed(_, host, why) => Line::Failed(host.to_string(), failed_deploy(why)),
             Event::Ending => Line::Said("ending: removing challenge records first".into()),
         });
@@ -139,7 +155,9 @@ fn step_words(step: Step) -> String {
     match step {
         Step::Ordered => "ordered".to_owned(),
         Step::Presenting(1) => "setting a challenge record, waiting for every name server".to_owned(),
-        Step::Presenting(count) => format!("setting {count} challenge records, waiting for every name server"),
+        Step::Presenting(count) => {
+            format!("setting {count} challenge records, waiting for every name server")
+        }
         Step::Validating => "the CA looks at the challenge records".to_owned(),
         Step::Finalizing => "the CA signs".to_owned(),
         Step::Downloading => "fetching the certificate".to_owned(),

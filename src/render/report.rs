@@ -16,7 +16,14 @@ pub fn report_json(report: &Report) -> Result<String, serde_json::Error> {
 /// The report as a table: a line for each certificate, one below for each host.
 pub fn report_table(report: &Report, color: bool) -> String {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(["CERTIFICATE", "STANDING", "DAYS LEFT", "EXPIRES", "RENEWS", "SERVED BY"]);
+    table.load_preset(NOTHING).set_header([
+        "CERTIFICATE",
+        "STANDING",
+        "DAYS LEFT",
+        "EXPIRES",
+        "RENEWS",
+        "SERVED BY",
+    ]);
     if !color {
         table.force_no_tty();
     }
@@ -38,8 +45,13 @@ pub fn report_table(report: &Report, color: bool) -> String {
     for orphan in &report.orphaned {
         let until = orphan.not_after.map_or_else(String::new, |at| format!(", valid until {}", minute(at)));
         let hosts: Vec<&str> = orphan.hosts.iter().map(|host| host.as_str()).collect();
-        let on = if hosts.is_empty() { String::new() } else { format!(", installed on {}", hosts.join(", ")) };
-        let _ = writeln!(text, "orphaned: {}: in the store, not in certs.toml, not renewed{until}{on}", orphan.name);
+        let on =
+            if hosts.is_empty() { String::new() } else { format!(", installed on {}", hosts.join(", ")) };
+        let _ = writeln!(
+            text,
+            "orphaned: {}: in the store, not in certs.toml, not renewed{until}{on}",
+            orphan.name
+        );
     }
     text
 }
@@ -85,7 +97,9 @@ fn host_row(host: &HostReport) -> Vec<Cell> {
         Cell::new(word).fg(color),
         Cell::new(serving.map_or_else(|| "-".to_owned(), |serving| serving.days_left.to_string())),
         Cell::new(serving.map_or_else(|| "-".to_owned(), |serving| minute(serving.not_after))),
-        Cell::new(host.checked_at.map_or_else(|| "never looked".to_owned(), |at| format!("seen {}", minute(at)))),
+        Cell::new(
+            host.checked_at.map_or_else(|| "never looked".to_owned(), |at| format!("seen {}", minute(at))),
+        ),
         Cell::new(addresses.join(" ")),
     ]
 }

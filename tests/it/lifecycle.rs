@@ -67,7 +67,10 @@ fn a_host_that_is_down_delays_nobody_is_named_and_is_caught_up_without_a_new_ord
     let config = world.config(CERTIFICATE).unwrap();
     world.host("sally").stop();
 
-    certfleet(&config, &["renew", "--force", NAME]).ended(1).said("sally").printed("media.social.test on sally: FAILED");
+    certfleet(&config, &["renew", "--force", NAME])
+        .ended(1)
+        .said("sally")
+        .printed("media.social.test on sally: FAILED");
 
     for host in world.hosts.iter().filter(|host| host.name != "sally") {
         assert!(!host.served(NAME).unwrap().expired(), "{} was held up", host.name);
@@ -75,7 +78,10 @@ fn a_host_that_is_down_delays_nobody_is_named_and_is_caught_up_without_a_new_ord
     world.host("sally").start().unwrap();
     assert!(world.host("sally").served(NAME).unwrap().expired());
     certfleet(&config, &["run", "--once"]).ended(0);
-    assert_eq!(world.host("sally").served(NAME).unwrap().leaf(), world.host("esme").served(NAME).unwrap().leaf());
+    assert_eq!(
+        world.host("sally").served(NAME).unwrap().leaf(),
+        world.host("esme").served(NAME).unwrap().leaf()
+    );
     assert_eq!(world.pebble.orders(), 1);
 }
 
@@ -131,7 +137,9 @@ fn the_report_has_the_fields_that_programs_rely_on() {
 fn apex_and_wildcard_stand_beside_each_other_and_beside_others_records() {
     let world = World::builder().hosts(&["sally"]).site(&["social.test"]).start().unwrap();
     world.ns.add("_acme-challenge.social.test. 60 IN TXT \"somebody else's\"").unwrap();
-    let config = world.config("[[certificate]]\ndomains = [\"social.test\", \"*.social.test\"]\nhosts = [\"sally\"]\n").unwrap();
+    let config = world
+        .config("[[certificate]]\ndomains = [\"social.test\", \"*.social.test\"]\nhosts = [\"sally\"]\n")
+        .unwrap();
 
     certfleet(&config, &["renew"]).ended(0);
 
@@ -151,8 +159,10 @@ fn all_waiting_certificates_of_a_host_take_one_connection_one_test_and_one_reloa
         builder = builder.site(&[name]);
     }
     let world = builder.start().unwrap();
-    let tables: String =
-        names.iter().map(|name| format!("[[certificate]]\ndomains = [\"{name}\"]\nhosts = [\"sally\"]\n")).collect();
+    let tables: String = names
+        .iter()
+        .map(|name| format!("[[certificate]]\ndomains = [\"{name}\"]\nhosts = [\"sally\"]\n"))
+        .collect();
     let config = world.config(&tables).unwrap();
     certfleet(&config, &["renew", "--no-deploy"]).ended(0);
     let host = world.host("sally");
