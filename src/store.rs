@@ -133,6 +133,7 @@ impl Store {
 
     /// Stores the private key (PKCS#8 PEM) of the order that is about to be made.
     pub fn save_order_key(&self, lock: &CertLock, pem: &str) -> Result<(), SaveError> {
+        self.check_same()?;
         Ok(files::write(&lock.folder().join("order.key"), pem.as_bytes(), Survives::PowerCut)?)
     }
 
@@ -166,7 +167,6 @@ impl Store {
         directory: &str,
         credentials: &str,
     ) -> Result<(), SaveError> {
-        self.check_same()?;
         self.save(&self.account_path(issuer, directory), &document::encode(&credentials))
     }
 
@@ -191,6 +191,7 @@ impl Store {
 
     /// Replaces a document, but never one that cannot be read: that is for a person to decide.
     fn save(&self, path: &Path, bytes: &[u8]) -> Result<(), SaveError> {
+        self.check_same()?;
         if bytes.len() as u64 > DOCUMENT_LIMIT {
             return Err(SaveError::TooLarge(path.to_owned(), DOCUMENT_LIMIT));
         }

@@ -91,7 +91,7 @@ pub enum LookError {
         name: Domain,
         /// Why.
         #[source]
-        source: rustls::Error,
+        source: Box<rustls::Error>,
     },
     /// The server has nothing for that name.
     #[error("{address} has no certificate for `{name}`")]
@@ -143,7 +143,7 @@ impl LookError {
                 | InvalidMessage::CertificatePayloadTooLarge
                 | InvalidMessage::MessageTooLarge,
             )) => Self::TooMuch(address),
-            Ok(source) => Self::Handshake { address, name, source },
+            Ok(source) => Self::Handshake { address, name, source: Box::new(source) },
             Err(_) if kind == io::ErrorKind::UnexpectedEof => Self::Closed(address),
             Err(_) if matches!(kind, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
                 Self::Reset(address)

@@ -17,9 +17,10 @@ const FORMAT: u32 = 1;
 
 /// A value as the bytes of a document.
 pub(super) fn encode<T: Serialize>(value: &T) -> Zeroizing<Vec<u8>> {
-    let data = Zeroizing::new(
-        serde_json::to_vec(value).expect("what the store holds has text keys and no failing serializers"),
-    );
+    // Credentials have 1 KiB: a buffer that grew would leave copies of them behind.
+    let mut data = Zeroizing::new(Vec::with_capacity(16 << 10));
+    serde_json::to_writer(&mut *data, value)
+        .expect("what the store holds has text keys and no failing serializers");
     let head = format!("{START}{FORMAT}{CHECKSUM}{}{DATA}", hex(&Sha256::digest(&*data)));
     let mut bytes = Zeroizing::new(Vec::with_capacity(head.len() + data.len() + END.len()));
     bytes.extend_from_slice(head.as_bytes());

@@ -62,6 +62,7 @@ impl Store {
         number: VersionNumber,
         version: &VersionFiles,
     ) -> Result<(), SaveError> {
+        self.check_same()?;
         let state = self.certificate(lock.name())?;
         if state.versions.contains_key(&number) {
             return match self.version(lock.name(), number)? == *version {
