@@ -17,7 +17,7 @@ use crate::model::plan::{Action, Deploying, Request, plan};
 use crate::model::problem::{Blame, Diagnose, Problem, Retry};
 use crate::model::schedule::{self, NextAttempt};
 use crate::model::state::{CertState, Failure, OpenOrder, RenewalInfo, State, TxtDebt, Version};
-use crate::store::{CertLock, Holder, LoadError, LockError, SaveError, Store, VersionFiles};
+use crate::store::{AccountLock, CertLock, Holder, LoadError, LockError, SaveError, Store, VersionFiles};
 
 /// For one order, from the first request to the certificate; the CA's own steps have shorter ones.
 const ORDER: Duration = Duration::from_secs(15 * 60);
@@ -193,7 +193,8 @@ impl Engine {
             NextAttempt::AfterChange => None,
         };
         known.failure = Some(failure);
-        if let Err(error) = self.store.save_certificate(cert_lock, &known) {
+        let saved = self.store.save_certificate(cert_lock, &known);
+        if let Err(error) = saved {
             // The first problem is the one to mend; that it could not be noted is said beside it.
             self.tell(Event::CleanUpFailed(certificate.name.clone(), Problem::of(&error)));
         }
@@ -240,7 +241,14 @@ impl Engine {
         let opening = cas.entry(issuer.name.clone()).or_insert_with(|| {
             let issuer = issuer.clone();
             let accounts = Accounts { store: self.store.clone() };
-            async move { Ca::open(&issuer, &accounts).await.map_err(Arc::new) }.boxed().shared()
+            let wait = self.lock_wait;
+            async move {
+                // Only the first of two processes registers the account.
+                let _turn = accounts.turn(&issuer, wait).await;
+                Ca::open(&issuer, &accounts).await.map_err(Arc::new)
+            }
+            .boxed()
+            .shared()
         });
         opening.clone()
     }
@@ -320,18 +328,26 @@ impl Attempt<'_> {
     async fn run(&self) -> Result<VersionNumber, Error> {
         let issuer = &self.engine.config.desired.issuers[&self.certificate.issuer];
         let ca = self.engine.ca(issuer).await.map_err(|error| Error::Ca(self.name().clone(), error))?;
-        match self.order(&ca, issuer).await {
-            // An order of an earlier run can have ended at the CA: then a new one, once.
-            Err(Error::Acme(_, error)) if error.order_is_over() => {
-                lock(&self.known).order = None;
-                self.order(&ca, issuer).await
+        let (key_pem, resume) = self.key(issuer)?;
+        let resumed = resume.is_some();
+        match self.order(&ca, issuer, key_pem, resume).await {
+            // An order that an earlier run left can have ended meanwhile: then a new one. A new one
+            // that ends badly is this attempt's failure: another would only burn the CA's limits.
+            Err(Error::Acme(_, error)) if resumed && error.order_is_over() => {
+                let (key_pem, resume) = self.key(issuer)?;
+                self.order(&ca, issuer, key_pem, resume).await
             }
             result => result,
         }
     }
 
-    async fn order(&self, ca: &Ca, issuer: &Issuer) -> Result<VersionNumber, Error> {
-        let (key_pem, resume) = self.key(issuer)?;
+    async fn order(
+        &self,
+        ca: &Ca,
+        issuer: &Issuer,
+        key_pem: Zeroizing<String>,
+        resume: Option<String>,
+    ) -> Result<VersionNumber, Error> {
         let replaces = {
             let known = lock(&self.known);
             let newest = known.newest().map(|(_, version)| version);
@@ -349,8 +365,7 @@ impl Attempt<'_> {
         let progress = |step: Step| self.engine.tell(Event::Step(self.name().clone(), step));
         let issued = ca.issue(&wanted, self, self, &progress).await.map_err(|error| {
             if error.order_is_over() {
-                let mut known = lock(&self.known);
-                known.order = None;
+                lock(&self.known).order = None;
             }
             Error::Acme(self.name().clone(), error)
         })?;
@@ -501,6 +516,24 @@ impl Solver for Attempt<'_> {
 /// Accounts kept in the store.
 struct Accounts {
     store: Store,
+}
+
+impl Accounts {
+    /// The right to register the account, while there is none. Without it (nobody lets go of it, or
+    /// the disk has no locks) an account too many is better than no certificate.
+    async fn turn(&self, issuer: &Issuer, wait: Duration) -> Option<AccountLock> {
+        let until = Instant::now() + wait;
+        loop {
+            if !matches!(self.store.account(&issuer.name, &issuer.directory), Ok(None)) {
+                return None;
+            }
+            match self.store.lock_account(&issuer.name, &issuer.directory, "registering", Timestamp::now()) {
+                Ok(turn) => return Some(turn),
+                Err(LockError::Held(_)) if Instant::now() < until => tokio::time::sleep(LOCK_RETRY).await,
+                Err(_) => return None,
+            }
+        }
+    }
 }
 
 impl acme::Accounts for Accounts {
