@@ -27,7 +27,6 @@ pub use ssh::Session;
 use crate::model::desired::Host;
 use crate::model::name::{CertName, Domain, Fingerprint, VersionNumber};
 use crate::model::problem::Problem;
-use outcome::Doubt;
 
 /// A version of a certificate with its key, to be installed. The texts are PEM.
 pub struct Bundle {
