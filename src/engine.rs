@@ -5,11 +5,13 @@
 //! something was just learnt of, starts the actions, and goes on when the first of them ends. So a
 //! slow or dead CA, host or name server holds up nothing but its own.
 
+mod ca;
 mod clean;
 mod deploy;
 mod event;
 mod issue;
 mod observe;
+mod solve;
 
 pub use event::{Event, Listener, Summary};
 pub use observe::Observer;

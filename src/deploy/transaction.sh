@@ -106,22 +106,23 @@ plain() {
 
 # ---- 3. Commands of the host.
 
-# Runs a command, at most 25 s, and leaves the start of what it said in $output. Through a file: a process
+# Runs a command, at most 25 s, and leaves the end of what it said in $output. Through a file: a process
 # that it leaves behind would keep a pipe open. Without our lock (9), for the same reason.
 run() {
     timeout -k 5 20 "$@" </dev/null >"$work/output" 2>&1 9>&-
     status=$?
-    output=$(start_of "$work/output")
+    output=$(end_of "$work/output")
     case $status in 124 | 137 | 143) output="it did not end within 20 s${output:+: $output}" ;; esac
     return "$status"
 }
 
-start_of() {
-    dd bs=4096 count=1 if="$1" 2>/dev/null | tr -c '\011\012\040-\176' '?'
+# The end, because that is where programs say what stopped them.
+end_of() {
+    tail -c 4096 "$1" 2>/dev/null | tr -c '\011\012\040-\176' '?'
 }
 
 need() {
-    for tool in date dd dirname flock id ln ls mkdir mv readlink rm sha256sum sleep sort sync timeout tr; do
+    for tool in date dd dirname flock id ln ls mkdir mv readlink rm sha256sum sleep sort sync tail timeout tr; do
         command -v "$tool" >/dev/null && continue
         case $tool in
             flock) fail tools "$tool is missing: install the package util-linux" ;;
@@ -194,7 +195,7 @@ lock() {
     waited=0
     while ! error=$(flock -n 9 2>&1); do
         [ -z "$error" ] || fail lock "$base/.lock: $error"
-        [ "$waited" -lt 30 ] || fail lock "another run holds $base/.lock: $(start_of "$base/.holder")"
+        [ "$waited" -lt 30 ] || fail lock "another run holds $base/.lock: $(end_of "$base/.holder")"
         step "the lock, for $waited s"
         sleep 1
         waited=$((waited + 1))

@@ -3,28 +3,23 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use futures::FutureExt;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::{Engine, Event, lock};
-use crate::acme::{self, Ca, Challenge, Issued, Journal, Solver, Step, Wanted};
-use crate::dns::{self, Change, TxtRecord};
+use crate::acme::{self, Ca, Issued, Journal, Step, Wanted};
 use crate::model::desired::{Certificate, Issuer};
-use crate::model::name::{CertName, IssuerName, VersionNumber};
+use crate::model::name::{CertName, VersionNumber};
 use crate::model::plan::{Action, Deploying, Request, plan};
 use crate::model::problem::{Blame, Diagnose, Problem, Retry};
 use crate::model::schedule::{self, NextAttempt};
-use crate::model::state::{CertState, Failure, OpenOrder, RenewalInfo, State, TxtDebt, Version};
-use crate::store::{AccountLock, CertLock, Holder, LoadError, LockError, SaveError, Store, VersionFiles};
+use crate::model::state::{CertState, Failure, OpenOrder, State, Version};
+use crate::store::{CertLock, Holder, LoadError, LockError, SaveError, VersionFiles};
 
 /// For one order, from the first request to the certificate; the CA's own steps have shorter ones.
 const ORDER: Duration = Duration::from_secs(15 * 60);
 /// How often a lock that another process holds is tried again.
-const LOCK_RETRY: Duration = Duration::from_millis(100);
-/// How long the CA is not asked again for a renewal window after it gave none.
-const NO_WINDOW: Duration = Duration::from_secs(6 * 3600);
+pub(super) const LOCK_RETRY: Duration = Duration::from_millis(100);
 
 /// What one attempt came to.
 pub(super) enum Outcome {
@@ -234,88 +229,12 @@ impl Engine {
             _ => in_words(None),
         }
     }
-
-    /// Our account at an issuer; opened once for all certificates of a pass.
-    pub(super) fn ca(&self, issuer: &Issuer) -> super::OpeningCa {
-        let mut cas = lock(&self.cas);
-        let opening = cas.entry(issuer.name.clone()).or_insert_with(|| {
-            let issuer = issuer.clone();
-            let accounts = Accounts { store: self.store.clone() };
-            let wait = self.lock_wait;
-            async move {
-                // Only the first of two processes registers the account.
-                let _turn = accounts.turn(&issuer, wait).await;
-                Ca::open(&issuer, &accounts).await.map_err(Arc::new)
-            }
-            .boxed()
-            .shared()
-        });
-        opening.clone()
-    }
-
-    /// Whether the CA is to be asked for its renewal window (RFC 9773).
-    pub(super) fn should_ask(&self, name: &CertName, state: &State) -> bool {
-        let now = Timestamp::now();
-        let Some(certificate) = self.config.desired.certificates.get(name) else { return false };
-        let Some(known) = state.certificates.get(name) else { return false };
-        let Some((_, version)) = known.newest() else { return false };
-        let same_ca = self
-            .config
-            .desired
-            .issuers
-            .get(&certificate.issuer)
-            .is_some_and(|i| i.directory == version.directory);
-        let fresh = known
-            .renewal_info
-            .as_ref()
-            .is_some_and(|info| info.fingerprint == version.fingerprint && info.ask_again > now);
-        same_ca
-            && !fresh
-            && version.ari_id.is_some()
-            && version.not_after > now
-            && certificate.renew_before.is_none()
-    }
-
-    /// Asks the CA for its renewal window and notes the answer. Without one, the fractions of the
-    /// life decide; so nothing here is an error.
-    pub(super) async fn ask_renewal_info(&self, name: &CertName) {
-        let certificate = &self.config.desired.certificates[name];
-        let Some(issuer) = self.config.desired.issuers.get(&certificate.issuer) else { return };
-        let Ok(known) = self.store.certificate(name) else { return };
-        let Some((fingerprint, Some(id))) =
-            known.newest().map(|(_, version)| (version.fingerprint, version.ari_id.clone()))
-        else {
-            return;
-        };
-        let Ok(ca) = self.ca(issuer).await else { return };
-        let now = Timestamp::now();
-        let mut info =
-            RenewalInfo { fingerprint, window: None, explanation: None, ask_again: later(now, NO_WINDOW) };
-        if ca.has_ari()
-            && let Ok(suggestion) = ca.renewal_info(&id).await
-        {
-            info.window = suggestion.window;
-            info.explanation = suggestion.explanation;
-            info.ask_again = later(now, suggestion.ask_again_in);
-        }
-        // Whoever holds the lock is renewing it: then the answer is out of date anyway.
-        let Ok(cert_lock) = self.store.lock_certificate(name, "noting the CA's renewal window", now) else {
-            return;
-        };
-        let Ok(mut known) = self.store.certificate(name) else { return };
-        if known.newest().is_some_and(|(_, version)| version.fingerprint == fingerprint) {
-            known.renewal_info = Some(info);
-            if let Err(error) = self.store.save_certificate(&cert_lock, &known) {
-                tracing::warn!(certificate = %name, "cannot note the CA's renewal window: {error}");
-            }
-        }
-    }
 }
 
 /// One attempt under way.
-struct Attempt<'a> {
-    engine: &'a Engine,
-    certificate: &'a Certificate,
+pub(super) struct Attempt<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) certificate: &'a Certificate,
     cert_lock: &'a CertLock,
     known: Mutex<CertState>,
 }
@@ -460,113 +379,15 @@ impl Journal for Attempt<'_> {
     }
 }
 
-#[async_trait]
-impl Solver for Attempt<'_> {
-    async fn present(&self, challenges: &[Challenge]) -> Result<(), Box<dyn Diagnose + Send + Sync>> {
-        let engine = self.engine;
-        let Some(account) = engine.account(&self.certificate.dns) else {
-            return Err(boxed(super::clean::NoAccount(self.certificate.dns.clone())));
-        };
-        // One name may have several values (the apex and its wildcard): resolve each name once.
-        let mut wanted: std::collections::BTreeMap<&str, Vec<String>> = std::collections::BTreeMap::new();
-        for challenge in challenges {
-            wanted.entry(challenge.domain.base()).or_default().push(challenge.value.clone());
-        }
-        let places = futures::future::try_join_all(wanted.into_iter().map(|(domain, values)| async move {
-            let place = engine.lookup.challenge(domain).await?;
-            Ok::<_, dns::Error>((place, values))
-        }))
-        .await
-        .map_err(boxed)?;
-        // Noted before the effect: whatever happens next, the records are found and removed.
-        let mut changes = Vec::new();
-        for (place, values) in &places {
-            for value in values {
-                let debt = TxtDebt {
-                    certificate: self.certificate.name.clone(),
-                    dns: self.certificate.dns.clone(),
-                    zone: place.zone.clone(),
-                    owner: place.owner.clone(),
-                    value: value.clone(),
-                    since: Timestamp::now(),
-                };
-                engine.store.add_debt(&debt).map_err(boxed)?;
-                changes.push(Change::Add(TxtRecord {
-                    zone: debt.zone,
-                    owner: debt.owner,
-                    value: debt.value,
-                    ttl: account.ttl,
-                }));
-            }
-        }
-        futures::future::try_join_all(changes.into_iter().map(|change| engine.zones.change(account, change)))
-            .await
-            .map_err(boxed)?;
-        futures::future::try_join_all(
-            places
-                .iter()
-                .map(|(place, values)| engine.lookup.propagated(account, &place.zone, &place.owner, values)),
-        )
-        .await
-        .map_err(boxed)?;
-        Ok(())
-    }
-}
-
-/// Accounts kept in the store.
-struct Accounts {
-    store: Store,
-}
-
-impl Accounts {
-    /// The right to register the account, while there is none. Without it (nobody lets go of it, or
-    /// the disk has no locks) an account too many is better than no certificate.
-    async fn turn(&self, issuer: &Issuer, wait: Duration) -> Option<AccountLock> {
-        let until = Instant::now() + wait;
-        loop {
-            if !matches!(self.store.account(&issuer.name, &issuer.directory), Ok(None)) {
-                return None;
-            }
-            match self.store.lock_account(&issuer.name, &issuer.directory, "registering", Timestamp::now()) {
-                Ok(turn) => return Some(turn),
-                Err(LockError::Held(_)) if Instant::now() < until => tokio::time::sleep(LOCK_RETRY).await,
-                Err(_) => return None,
-            }
-        }
-    }
-}
-
-impl acme::Accounts for Accounts {
-    fn load(
-        &self,
-        issuer: &IssuerName,
-        directory: &str,
-    ) -> Result<Option<Zeroizing<String>>, Box<dyn Diagnose + Send + Sync>> {
-        self.store.account(issuer, directory).map_err(boxed)
-    }
-
-    fn save(
-        &self,
-        issuer: &IssuerName,
-        directory: &str,
-        credentials: &str,
-    ) -> Result<(), Box<dyn Diagnose + Send + Sync>> {
-        self.store.save_account(issuer, directory, credentials).map_err(boxed)
-    }
-}
-
 fn in_words(holder: Option<Holder>) -> String {
     holder.map_or_else(|| "another process".to_owned(), |holder| holder.to_string())
 }
 
-fn boxed(error: impl Diagnose + Send + Sync + 'static) -> Box<dyn Diagnose + Send + Sync> {
+/// An error for the adapter that asked.
+pub(super) fn boxed(error: impl Diagnose + Send + Sync + 'static) -> Box<dyn Diagnose + Send + Sync> {
     Box::new(error)
 }
 
 fn failed(error: &Error) -> Outcome {
     Outcome::Failed { problem: Problem::of(error), next: None, known: None }
-}
-
-fn later(now: Timestamp, time: Duration) -> Timestamp {
-    now.checked_add(time).unwrap_or(Timestamp::MAX)
 }

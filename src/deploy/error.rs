@@ -1,0 +1,411 @@
+//! What can go wrong between us and a host.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::host_key::HostKeyError;
+use super::identity::IdentityError;
+use super::protocol::{Malformed, NoRandomness, Record};
+use crate::model::desired::Host;
+use crate::model::name::CertName;
+use crate::model::problem::{Blame, Diagnose, Retry};
+
+/// Why a host cannot be connected to.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Our own key cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// It is not proven to be the host.
+    #[error(transparent)]
+    HostKey(#[from] HostKeyError),
+    /// Its name has no address.
+    #[error("cannot look up `{address}`, the address of `{host}`")]
+    Lookup {
+        /// The host's name.
+        host: String,
+        /// Its `address`.
+        address: String,
+        /// Why; `None` when the name is known and has no address.
+        #[source]
+        source: Option<io::Error>,
+    },
+    /// Nothing listens there.
+    #[error("`{host}` refuses connections at {at}")]
+    Refused {
+        /// The host's name.
+        host: String,
+        /// Where.
+        at: SocketAddr,
+    },
+    /// There is no way there.
+    #[error("cannot reach `{host}` at {at}")]
+    Unreachable {
+        /// The host's name.
+        host: String,
+        /// Where.
+        at: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It does not answer in time.
+    #[error("`{host}` did not answer within {seconds} s, in {stage}")]
+    Timeout {
+        /// The host's name.
+        host: String,
+        /// What was waited for.
+        stage: &'static str,
+        /// How long.
+        seconds: u64,
+    },
+    /// Something else listens there.
+    #[error("no SSH server answers for `{host}`: it says `{greeting}`")]
+    NotSsh {
+        /// The host's name.
+        host: String,
+        /// The first that it said; safe to show.
+        greeting: String,
+    },
+    /// It ended the connection before we were logged in.
+    #[error("`{host}` ended the connection, in {stage}")]
+    Ended {
+        /// The host's name.
+        host: String,
+        /// What was going on.
+        stage: &'static str,
+        /// How.
+        #[source]
+        source: russh::Error,
+    },
+    /// It does not take our key.
+    #[error("`{host}` does not let `{user}` in with the key {}", identity.display())]
+    KeyRefused {
+        /// The host's name.
+        host: String,
+        /// The user.
+        user: String,
+        /// The file of the key.
+        identity: PathBuf,
+        /// The line for authorized_keys.
+        public: String,
+    },
+}
+
+impl Diagnose for ConnectError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Identity(error) => error.code(),
+            Self::HostKey(error) => error.code(),
+            Self::Lookup { .. } => "ssh.lookup",
+            Self::Refused { .. } => "ssh.refused",
+            Self::Unreachable { .. } => "ssh.unreachable",
+            Self::Timeout { .. } => "ssh.timeout",
+            Self::NotSsh { .. } => "ssh.not-ssh",
+            Self::Ended { .. } => "ssh.ended",
+            Self::KeyRefused { .. } => "ssh.auth",
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Identity(error) => error.blame(),
+            Self::HostKey(error) => error.blame(),
+            Self::Lookup { .. } | Self::NotSsh { .. } | Self::KeyRefused { .. } => Blame::Operator,
+            Self::Refused { .. } | Self::Ended { .. } => Blame::Host,
+            Self::Unreachable { .. } | Self::Timeout { .. } => Blame::Network,
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Identity(error) => error.retry(),
+            Self::HostKey(error) => error.retry(),
+            _ => Retry::Backoff,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Identity(error) => error.hint(),
+            Self::HostKey(error) => error.hint(),
+            Self::Lookup { host, .. } => {
+                Some(format!("set `address` in [host.{host}], or add the name to /etc/hosts here"))
+            }
+            Self::Refused { host, .. } => {
+                Some(format!("is sshd running there? `port` in [host.{host}] says where"))
+            }
+            Self::Unreachable { .. } | Self::Timeout { .. } => None,
+            Self::NotSsh { host, .. } => Some(format!("set `port` in [host.{host}] to the port of its sshd")),
+            Self::Ended { .. } => Some(
+                "sshd may be restarting, or have too many connections (MaxStartups); its log says why".into(),
+            ),
+            Self::KeyRefused { user, public, .. } => {
+                Some(format!("add this line to the authorized_keys of `{user}` there: {public}"))
+            }
+        }
+    }
+}
+
+/// Why a transaction has no answer. Of what happened on the host it is only known that the web server there
+/// can start: the next pass looks, and goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// This machine has no random numbers.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The host opens no channel on the connection.
+    #[error("`{host}` opens no session on the connection")]
+    Channel {
+        /// The host's name.
+        host: String,
+        /// Why.
+        #[source]
+        source: russh::Error,
+    },
+    /// The host runs no commands for this user.
+    #[error("`{host}` runs no commands for `{user}`")]
+    NoCommand {
+        /// The host's name.
+        host: String,
+        /// The user.
+        user: String,
+    },
+    /// Nothing was heard for long in the middle of it.
+    #[error("`{host}` said nothing for {seconds} s, in {step}")]
+    Silent {
+        /// The host's name.
+        host: String,
+        /// The step it was in.
+        step: String,
+        /// How long.
+        seconds: u64,
+    },
+    /// It did not end.
+    #[error("`{host}` was not done after {seconds} s, in {step}")]
+    TooLong {
+        /// The host's name.
+        host: String,
+        /// The step it was in.
+        step: String,
+        /// How long.
+        seconds: u64,
+    },
+    /// More was said than any answer takes.
+    #[error("`{host}` said more than any answer takes")]
+    TooMuch {
+        /// The host's name.
+        host: String,
+    },
+    /// The connection is lost.
+    #[error("the connection to `{host}` was lost in {step}")]
+    Lost {
+        /// The host's name.
+        host: String,
+        /// The step it was in.
+        step: String,
+    },
+    /// The command ended without an answer.
+    #[error("`{host}` gave no answer ({status}): {said}")]
+    NoAnswer {
+        /// The host's name.
+        host: String,
+        /// How the command ended.
+        status: String,
+        /// The last that was said there; safe to show.
+        said: String,
+    },
+    /// The answer makes no sense.
+    #[error("`{host}` gave an answer that makes no sense")]
+    Malformed {
+        /// The host's name.
+        host: String,
+        /// Why not.
+        #[source]
+        source: Malformed,
+    },
+    /// The transaction stopped itself.
+    #[error("`{host}`: {}: {reason}", what.as_text())]
+    Stopped {
+        /// The host's name.
+        host: String,
+        /// At what.
+        what: Stop,
+        /// Why; safe to show.
+        reason: String,
+    },
+    /// The connection was lost when a certificate had to be put back, and could not be made again.
+    #[error("the connection to `{host}` was lost, and not to be had again")]
+    Reconnect {
+        /// The host's name.
+        host: String,
+        /// Why not.
+        #[source]
+        source: ConnectError,
+    },
+}
+
+/// At what a transaction stopped itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Another transaction is under way.
+    Lock,
+    /// A program is missing.
+    Tools,
+    /// The host's `directory` is not safe to use.
+    Directory,
+    /// The new files could not be written: disk full, read-only.
+    Staging,
+    /// A link could not be renamed, or put back.
+    Switch,
+    /// The input did not arrive as it was sent.
+    Input,
+}
+
+impl Stop {
+    fn as_text(self) -> &'static str {
+        match self {
+            Self::Lock => "another transaction is under way, nothing was changed",
+            Self::Tools => "a program is missing, nothing was changed",
+            Self::Directory => "its directory cannot be used, nothing was changed",
+            Self::Staging => "the new files cannot be written, what is in use was not changed",
+            Self::Switch => "the new version could not be put in place",
+            Self::Input => "what was sent did not arrive as it was sent, nothing was changed",
+        }
+    }
+}
+
+impl InstallError {
+    /// The stop that a transaction's records tell of.
+    pub(super) fn stopped(host: &Host, records: &[Record]) -> Result<(), Self> {
+        let Some(record) = records.iter().find(|record| record.word == "failed") else { return Ok(()) };
+        let what = match record.version.as_str() {
+            "lock" => Stop::Lock,
+            "tools" => Stop::Tools,
+            "directory" => Stop::Directory,
+            "staging" => Stop::Staging,
+            "switch" => Stop::Switch,
+            "input" => Stop::Input,
+            other => return Err(Self::malformed(host, Malformed::Word(other.to_owned()))),
+        };
+        Err(Self::Stopped { host: host.name.to_string(), what, reason: record.text.clone() })
+    }
+
+    pub(super) fn malformed(host: &Host, source: Malformed) -> Self {
+        Self::Malformed { host: host.name.to_string(), source }
+    }
+}
+
+impl Diagnose for InstallError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoRandomness(_) => "machine.random",
+            Self::Channel { .. } => "ssh.channel",
+            Self::NoCommand { .. } => "ssh.command",
+            Self::Silent { .. } | Self::TooLong { .. } => "deploy.timeout",
+            Self::TooMuch { .. } | Self::Malformed { .. } => "deploy.answer",
+            Self::Lost { .. } => "ssh.lost",
+            Self::NoAnswer { .. } => "deploy.no-answer",
+            Self::Stopped { what: Stop::Lock, .. } => "deploy.lock",
+            Self::Stopped { what: Stop::Tools, .. } => "deploy.tools",
+            Self::Stopped { what: Stop::Directory, .. } => "deploy.directory",
+            Self::Stopped { what: Stop::Staging, .. } => "deploy.staging",
+            Self::Stopped { what: Stop::Switch, .. } => "deploy.switch",
+            Self::Stopped { what: Stop::Input, .. } => "deploy.input",
+            Self::Reconnect { source, .. } => source.code(),
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::NoRandomness(_) => Blame::Machine,
+            Self::Lost { .. } | Self::Stopped { what: Stop::Input, .. } => Blame::Network,
+            Self::Reconnect { source, .. } => source.blame(),
+            _ => Blame::Host,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Channel { .. } => Some("MaxSessions in its sshd_config may be too small".into()),
+            Self::NoCommand { user, .. } => Some(format!(
+                "sshd_config or authorized_keys allow `{user}` no commands (ForceCommand, internal-sftp)"
+            )),
+            Self::NoAnswer { .. } => {
+                Some("its login shell must be able to run `sh`, and have dd and eval".into())
+            }
+            Self::Silent { .. } | Self::TooLong { .. } | Self::Lost { .. } => Some(
+                "once it has begun to switch the host goes on by itself; the answer is in \
+                 .certfleet/.last-answer in its directory"
+                    .into(),
+            ),
+            Self::Stopped { what: Stop::Staging, .. } => {
+                Some("make room, or the file system writable".into())
+            }
+            Self::Reconnect { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// Why a certificate was not put back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotPutBack {
+    /// It was left as it is.
+    #[error("`{certificate}` on `{host}` was left as it is: {reason}")]
+    Kept {
+        /// The certificate.
+        certificate: CertName,
+        /// The host's name.
+        host: String,
+        /// Why; safe to show.
+        reason: String,
+    },
+    /// Its files are back, but the reload failed.
+    #[error("the files of `{certificate}` are back on `{host}`, but the reload failed: {output}")]
+    Reload {
+        /// The certificate.
+        certificate: CertName,
+        /// The host's name.
+        host: String,
+        /// What it said; safe to show.
+        output: String,
+    },
+    /// The host says nothing about it.
+    #[error("`{host}` does not say what became of `{certificate}`")]
+    Silent {
+        /// The certificate.
+        certificate: CertName,
+        /// The host's name.
+        host: String,
+    },
+}
+
+impl NotPutBack {
+    /// What the records of a transaction say about one certificate.
+    pub(super) fn judge(records: &[Record], host: &Host, certificate: &CertName) -> Result<(), Self> {
+        let certificate = certificate.clone();
+        let host = host.name.to_string();
+        let Some(record) = records.iter().find(|record| record.name == certificate.as_str()) else {
+            return Err(Self::Silent { certificate, host });
+        };
+        if record.word != "put-back" {
+            return Err(Self::Kept { certificate, host, reason: record.text.clone() });
+        }
+        match records.iter().find(|record| record.word == "reload" && record.version == "failed") {
+            Some(reload) => Err(Self::Reload { certificate, host, output: reload.text.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Diagnose for NotPutBack {
+    fn code(&self) -> &'static str {
+        "deploy.not-put-back"
+    }
+
+    fn blame(&self) -> Blame {
+        Blame::Host
+    }
+}

@@ -1,0 +1,208 @@
+//! The transaction as bytes: what is sent to a host, and what may come back.
+//!
+//! Sent is the script, by its exact length, then the input as counted frames. Back come lines that start
+//! with a nonce which only this transaction knows; everything else (greetings of login shells) is passed
+//! over. What a host says is data: counted, capped, made safe to show by whoever shows it.
+
+use std::io::Write;
+use std::mem;
+
+use rustls::crypto::aws_lc_rs;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::{Bundle, PutBack};
+use crate::model::desired::Host;
+use crate::model::problem::plain;
+
+/// The transaction itself.
+const SCRIPT: &str = include_str!("transaction.sh");
+
+/// What a host may say on its standard output, greetings included, beside the records of the answer.
+const OUTPUT_LIMIT: usize = 64 * 1024;
+/// What a record may take: two texts of 4 KiB, its names, and the lines that show progress.
+const RECORD_LIMIT: usize = 12 * 1024;
+
+/// The command that takes the script from its input, whatever shell the user has.
+///
+/// By its exact length: a shell that reads its script from the same input as the data reads ahead.
+pub fn command() -> String {
+    format!("exec sh -c 'eval \"$(dd bs={} count=1 iflag=fullblock 2>/dev/null)\"'", SCRIPT.len())
+}
+
+/// One conversation: the input of one transaction, and the reader of its answer.
+pub struct Conversation {
+    nonce: String,
+    input: Zeroizing<Vec<u8>>,
+    output: Vec<u8>,
+    limit: usize,
+}
+
+/// The random source of the machine failed.
+#[derive(Debug, thiserror::Error)]
+#[error("the random generator of this machine failed")]
+pub struct NoRandomness;
+
+/// More was said than any honest answer takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooMuch;
+
+/// One line of the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// What became of it.
+    pub word: String,
+    /// The certificate, or `-`.
+    pub name: String,
+    /// The version that it is about, or another detail.
+    pub version: String,
+    /// The version before, or `-`.
+    pub old: String,
+    /// What a command said; safe to show.
+    pub text: String,
+}
+
+/// An answer that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// A line that should be a record.
+    #[error("`{0}` is no record")]
+    Record(String),
+    /// A text that is shorter than its record says.
+    #[error("a text ends too early")]
+    Text,
+    /// A word that has no meaning here.
+    #[error("the word `{0}` is not known")]
+    Word(String),
+    /// A certificate that was asked about has no record, or several.
+    #[error("not exactly one record for `{0}`")]
+    Count(String),
+}
+
+impl Conversation {
+    /// The installation of certificates, as one transaction.
+    pub fn install(host: &Host, bundles: &[Bundle]) -> Result<Self, NoRandomness> {
+        let mut this = Self::new(host, "install", bundles.len())?;
+        for bundle in bundles {
+            let header = format!("{} {}\n", bundle.certificate, bundle.directory_name());
+            this.input.extend_from_slice(header.as_bytes());
+            for file in [bundle.privkey.as_str(), &bundle.fullchain, &bundle.cert, &bundle.chain] {
+                let sum = Sha256::digest(file.as_bytes());
+                let sum = sum.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+                let _ = writeln!(this.input, "{} {sum}", file.len());
+                this.input.extend_from_slice(file.as_bytes());
+            }
+        }
+        this.input.extend_from_slice(b"end\n");
+        Ok(this)
+    }
+
+    /// Putting certificates back to the versions before.
+    pub fn put_back(host: &Host, what: &[PutBack]) -> Result<Self, NoRandomness> {
+        let mut this = Self::new(host, "put-back", what.len())?;
+        for PutBack { certificate, installed, previous } in what {
+            this.input.extend_from_slice(format!("{certificate} {installed} {previous}\n").as_bytes());
+        }
+        this.input.extend_from_slice(b"end\n");
+        Ok(this)
+    }
+
+    fn new(host: &Host, action: &str, count: usize) -> Result<Self, NoRandomness> {
+        let mut random = [0; 16];
+        aws_lc_rs::default_provider().secure_random.fill(&mut random).map_err(|_| NoRandomness)?;
+        let nonce: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        // Room for the keys of a big batch: a buffer that grows leaves copies behind.
+        let mut input = Zeroizing::new(Vec::with_capacity(SCRIPT.len() + 4096 + count * 64 * 1024));
+        input.extend_from_slice(SCRIPT.as_bytes());
+        input.extend_from_slice(format!("{nonce} {action} {count}\n").as_bytes());
+        for text in [&host.directory, &host.test, &host.reload] {
+            // Shells drop newlines at the end, and the count has to be right.
+            let text = text.trim_end_matches('\n');
+            input.extend_from_slice(format!("{}\n{text}", text.len()).as_bytes());
+        }
+        Ok(Self { nonce, input, output: Vec::new(), limit: OUTPUT_LIMIT + count * RECORD_LIMIT })
+    }
+
+    /// Script and input, to be sent once.
+    pub fn take_input(&mut self) -> Zeroizing<Vec<u8>> {
+        mem::take(&mut self.input)
+    }
+
+    /// Takes what the host says; true when the answer is complete.
+    pub(super) fn hear(&mut self, data: &[u8]) -> Result<bool, TooMuch> {
+        if self.output.len() + data.len() > self.limit {
+            return Err(TooMuch);
+        }
+        // The mark may have begun in what came before.
+        let mark = format!("{} end\n", self.nonce);
+        let from = self.output.len().saturating_sub(mark.len());
+        self.output.extend_from_slice(data);
+        Ok(find(&self.output[from..], mark.as_bytes()).is_some())
+    }
+
+    /// The step that the host was in when last heard of.
+    pub(super) fn step(&self) -> Option<String> {
+        let mark = format!("{} at ", self.nonce);
+        let heard = String::from_utf8_lossy(&self.output);
+        heard.lines().rev().find_map(|line| Some(plain(line.split_once(&mark)?.1)))
+    }
+
+    /// The last that the host said, for want of an answer.
+    pub(super) fn tail(&self) -> String {
+        let from = self.output.len().saturating_sub(300);
+        plain(&String::from_utf8_lossy(&self.output[from..]))
+    }
+
+    /// The records of the answer; `None` when there is none.
+    pub fn records(&self) -> Option<Result<Vec<Record>, Malformed>> {
+        self.records_in(&self.output)
+    }
+
+    /// The records in a host's whole output; `None` when there is no answer in it.
+    pub fn records_in(&self, output: &[u8]) -> Option<Result<Vec<Record>, Malformed>> {
+        let begin = format!("{} begin\n", self.nonce);
+        let end = format!("{} end", self.nonce);
+        let start = find(output, begin.as_bytes())? + begin.len();
+        find(&output[start..], format!("{end}\n").as_bytes())?;
+        Some(records(&output[start..], end.as_bytes()))
+    }
+}
+
+fn records(mut rest: &[u8], end: &[u8]) -> Result<Vec<Record>, Malformed> {
+    let mut records = Vec::new();
+    loop {
+        let line_end = find(rest, b"\n").ok_or(Malformed::Text)?;
+        let line = &rest[..line_end];
+        if line == end {
+            return Ok(records);
+        }
+        let line = String::from_utf8_lossy(line);
+        let bad = || Malformed::Record(plain(&line).chars().take(80).collect());
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [word, name, version, old, length] = fields[..] else { return Err(bad()) };
+        let length: usize = length.parse().map_err(|_| bad())?;
+        rest = &rest[line_end + 1..];
+        let text = rest.get(..length).ok_or(Malformed::Text)?;
+        if rest.get(length) != Some(&b'\n') {
+            return Err(Malformed::Text);
+        }
+        records.push(Record {
+            word: word.to_owned(),
+            name: name.to_owned(),
+            version: plain(version),
+            old: plain(old),
+            text: plain(&telling(&String::from_utf8_lossy(text))),
+        });
+        rest = &rest[length + 1..];
+    }
+}
+
+/// The lines of a program's output that say why it failed: nginx warns at length before it does.
+fn telling(text: &str) -> String {
+    let fatal: Vec<_> = text.lines().filter(|line| line.contains("[emerg]")).collect();
+    if fatal.is_empty() { text.to_owned() } else { fatal.join("; ") }
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
