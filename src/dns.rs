@@ -20,6 +20,7 @@ mod error;
 pub mod lookup;
 mod propagation;
 pub mod rfc2136;
+mod servers;
 mod sighting;
 mod wire;
 pub mod zones;

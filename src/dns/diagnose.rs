@@ -94,6 +94,9 @@ impl Diagnose for Error {
             Self::NoAddress { .. } | Self::NoRoute { .. } | Self::NoNameServer(_) => {
                 "name the servers to ask in `authoritative` of the dns account".to_owned()
             }
+            Self::NotPropagated { account, source, .. } if source.nobody_there() => format!(
+                "let DNS out to it (port 53, UDP and TCP), or set `dns.{account}.propagation-check = \"resolver\"`"
+            ),
             Self::NotPropagated { account, .. } => {
                 format!("raise `dns.{account}.propagation-timeout`, or see why that server lags")
             }

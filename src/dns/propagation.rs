@@ -2,18 +2,19 @@
 //!
 //! No resolver is asked for a record before it exists: it would remember that it did not.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::future::{join_all, try_join_all};
+use futures::future::{Either, join_all, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::error::Error;
-use super::lookup::{Lookup, parse, text};
+use super::lookup::{Lookup, parse};
+use super::servers::Server;
 use super::sighting::{Lagging, Sighting, View};
 use super::wire::{self, AskError};
 use super::{Account, PropagationCheck};
@@ -23,7 +24,8 @@ impl Lookup {
     /// Waits until the record is seen with every one of these values, as the account asks for.
     ///
     /// Takes at most the account's `propagation-timeout` and `propagation-delay` together, and
-    /// the time to find the name servers.
+    /// the time to find the name servers. Where none of them answers by IPv6 (or by IPv4) at all,
+    /// seeing the record at every one of them by the other is enough.
     pub async fn propagated(
         &self,
         account: &Account,
@@ -71,21 +73,58 @@ impl Lookup {
         let start = Instant::now();
         let servers = self.servers(account, zone).await?;
         let name = &parse(owner)?;
-        let end = Instant::now() + account.propagation_timeout;
-        let lagging: Vec<Sighting> =
-            join_all(servers.iter().map(|server| self.until(server, name, values, false, end)))
-                .await
-                .into_iter()
-                .filter_map(Result::err)
-                .collect();
-        if lagging.is_empty() {
-            return Ok(());
+        let asked = Instant::now();
+        let end = asked + account.propagation_timeout;
+        let (v4, v6): (Vec<&Server>, Vec<&Server>) =
+            servers.iter().partition(|server| server.address.is_ipv4());
+        let late = |lagging| {
+            late(
+                account,
+                zone,
+                Lagging { owner: owner.to_owned(), waited: start.elapsed(), servers: lagging },
+            )
+        };
+        let (heard_v4, heard_v6) = (AtomicBool::new(false), AtomicBool::new(false));
+        let by_v4 = pin!(self.all(&v4, name, values, end, &heard_v4));
+        let by_v6 = pin!(self.all(&v6, name, values, end, &heard_v6));
+        // Machines with a route that leads nowhere are common, mostly for IPv6. Where one family has
+        // shown that every server has the record, and not one server answers by the other, the fault
+        // is ours and no reason to give up.
+        let (first, second, suffices, heard) = match select(by_v4, by_v6).await {
+            Either::Left((first, second)) => (first, Either::Left(second), suffices(&v4, &v6), &heard_v6),
+            Either::Right((first, second)) => (first, Either::Right(second), suffices(&v6, &v4), &heard_v4),
+        };
+        let mut second = pin!(second);
+        if suffices && first.is_empty() {
+            match timeout_at(asked + FAMILY_GRACE, &mut second).await {
+                Ok(lagging) if lagging.is_empty() => return Ok(()),
+                Ok(lagging) => return Err(late(lagging)),
+                Err(_) if !heard.load(Ordering::Relaxed) => {
+                    tracing::warn!(
+                        zone,
+                        "no name server answers by one of IPv4 and IPv6; the other was enough"
+                    );
+                    return Ok(());
+                }
+                Err(_) => {}
+            }
         }
-        Err(late(
-            account,
-            zone,
-            Lagging { owner: owner.to_owned(), waited: start.elapsed(), servers: lagging },
-        ))
+        let mut lagging = first;
+        lagging.extend(second.await);
+        if lagging.is_empty() { Ok(()) } else { Err(late(lagging)) }
+    }
+
+    /// Asks servers until each has the record; those that do not at the end.
+    async fn all(
+        &self,
+        servers: &[&Server],
+        owner: &Name,
+        values: &[String],
+        end: Instant,
+        heard: &AtomicBool,
+    ) -> Vec<Sighting> {
+        let polls = servers.iter().map(|server| self.until(server, owner, values, false, end, heard));
+        join_all(polls).await.into_iter().filter_map(Result::err).collect()
     }
 
     /// With one resolver that sees it the network's door is passed; others may be out of order.
@@ -99,9 +138,9 @@ impl Lookup {
         let start = Instant::now();
         let name = &parse(owner)?;
         let end = start + account.propagation_timeout;
-        let servers = self.resolvers();
+        let (servers, heard) = (self.resolvers(), AtomicBool::new(false));
         let mut polls: FuturesUnordered<_> =
-            servers.iter().map(|server| self.until(server, name, values, true, end)).collect();
+            servers.iter().map(|server| self.until(server, name, values, true, end, &heard)).collect();
         let mut lagging = Vec::new();
         while let Some(outcome) = polls.next().await {
             match outcome {
@@ -116,7 +155,7 @@ impl Lookup {
         ))
     }
 
-    /// Asks one server again and again; at the end, what it said last.
+    /// Asks one server again and again; at the end, what it said last. Notes when it says anything.
     async fn until(
         &self,
         server: &Server,
@@ -124,6 +163,7 @@ impl Lookup {
         values: &[String],
         recursion: bool,
         end: Instant,
+        heard: &AtomicBool,
     ) -> Result<(), Sighting> {
         let mut last = View::Silent;
         let mut pause = FIRST_PAUSE;
@@ -132,7 +172,11 @@ impl Lookup {
             if left.is_zero() {
                 return Err(Sighting { server: server.shown.clone(), view: last });
             }
-            match self.view(server, owner, values, recursion, left.min(TRY)).await {
+            let view = self.view(server, owner, values, recursion, left.min(TRY)).await;
+            if !matches!(view, View::Silent | View::Unreachable(_)) {
+                heard.store(true, Ordering::Relaxed);
+            }
+            match view {
                 View::With => return Ok(()),
                 // Cut short by us: says nothing of the server.
                 View::Silent if left < TRY => {}
@@ -159,90 +203,12 @@ impl Lookup {
             Err(AskError::Garbled(_) | AskError::Mismatch | AskError::Encode(_)) => View::Garbled,
         }
     }
-
-    fn resolvers(&self) -> Vec<Server> {
-        self.nameservers.iter().copied().map(Server::at).collect()
-    }
-
-    /// The servers of a zone, each address of each.
-    async fn servers(&self, account: &Account, zone: &str) -> Result<Vec<Server>, Error> {
-        if !account.authoritative.is_empty() {
-            return Ok(account.authoritative.iter().copied().map(Server::at).collect());
-        }
-        let mut names: Vec<Name> = self
-            .records(&parse(zone)?, RecordType::NS)
-            .await?
-            .records
-            .into_iter()
-            .filter_map(|record| match record.data {
-                RData::NS(name) => Some(name.0.to_lowercase()),
-                _ => None,
-            })
-            .collect();
-        names.sort();
-        names.dedup();
-        if names.is_empty() {
-            return Err(Error::NoNameServer(zone.to_owned()));
-        }
-        let found = try_join_all(names.iter().map(|name| self.addresses(zone, name))).await?;
-        // Two names may share an address: asked once, under the first.
-        let mut servers = BTreeMap::new();
-        for (name, addresses) in names.iter().zip(found) {
-            for address in addresses {
-                servers.entry(address).or_insert_with(|| Server::named(name, address));
-            }
-        }
-        Ok(servers.into_values().collect())
-    }
-
-    /// The addresses of one name server that this machine has a route to: at least one.
-    async fn addresses(&self, zone: &str, name: &Name) -> Result<Vec<SocketAddr>, Error> {
-        let (v4, v6) = tokio::join!(self.records(name, RecordType::A), self.records(name, RecordType::AAAA));
-        let addresses: Vec<SocketAddr> = [&v4, &v6]
-            .into_iter()
-            .flatten()
-            .flat_map(|answer| &answer.records)
-            .filter_map(|record| match &record.data {
-                RData::A(address) => Some(IpAddr::V4(address.0)),
-                RData::AAAA(address) => Some(IpAddr::V6(address.0)),
-                _ => None,
-            })
-            .map(|address| SocketAddr::new(address, DNS_PORT))
-            .collect();
-        let (zone, server) = (zone.to_owned(), text(name));
-        if addresses.is_empty() {
-            // That there is no address may be unknown rather than known.
-            v4?;
-            v6?;
-            return Err(Error::NoAddress { zone, server });
-        }
-        let mut reachable = Vec::new();
-        for address in addresses {
-            if wire::has_route(address).await {
-                reachable.push(address);
-            }
-        }
-        if reachable.is_empty() { Err(Error::NoRoute { zone, server }) } else { Ok(reachable) }
-    }
 }
 
-/// A server that is asked directly.
-#[derive(Debug)]
-struct Server {
-    /// How people know it.
-    shown: String,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn at(address: SocketAddr) -> Self {
-        Self { shown: address.to_string(), address }
-    }
-
-    fn named(name: &Name, address: SocketAddr) -> Self {
-        let name = text(name);
-        Self { shown: format!("{} ({})", plain(name.trim_end_matches('.')), address.ip()), address }
-    }
+/// Whether each server that is known in one of the families is there in `these`, too.
+fn suffices(these: &[&Server], others: &[&Server]) -> bool {
+    !these.is_empty()
+        && others.iter().all(|other| other.name.is_some() && these.iter().any(|this| this.name == other.name))
 }
 
 fn late(account: &Account, zone: &str, source: Lagging) -> Error {
@@ -279,9 +245,10 @@ fn judge(answer: &Message, owner: &Name, values: &[String], recursion: bool) -> 
     }
 }
 
-const DNS_PORT: u16 = 53;
 /// One try: a second for the first datagram, one more for its repetition.
 const TRY: Duration = Duration::from_secs(2);
+/// Two tries, so that one lost datagram is no verdict on a family of addresses.
+const FAMILY_GRACE: Duration = Duration::from_secs(4);
 /// A secondary that is told by NOTIFY is there in about that time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
@@ -335,5 +302,19 @@ mod tests {
         assert_eq!(judge(&refused, &owner, &values(&["a"]), false), View::Code("REFUSED".to_owned()));
         refused.metadata.response_code = ResponseCode::NXDomain;
         assert_eq!(judge(&refused, &owner, &values(&["a"]), false), View::Without);
+    }
+
+    #[test]
+    fn one_family_of_addresses_stands_for_the_other_only_with_every_server() {
+        let server = |name: &str, address: &str| {
+            Server::named(&parse(name).unwrap(), std::net::SocketAddr::new(address.parse().unwrap(), 53))
+        };
+        let (one, two) = (server("ns1.example", "192.0.2.1"), server("ns2.example", "192.0.2.2"));
+        let two_v6 = server("ns2.example", "2001:db8::2");
+        assert!(suffices(&[&one, &two], &[&two_v6]));
+        assert!(!suffices(&[&one], &[&two_v6]), "ns2 was not asked");
+        assert!(!suffices(&[], &[&two_v6]));
+        let unnamed = Server::at("[2001:db8::3]:53".parse().unwrap());
+        assert!(!suffices(&[&one, &two], &[&unnamed]), "named in certs.toml: meant");
     }
 }

@@ -44,6 +44,13 @@ pub struct Lagging {
     pub servers: Vec<Sighting>,
 }
 
+impl Lagging {
+    /// Whether not one of them answers at all.
+    pub(super) fn nobody_there(&self) -> bool {
+        self.servers.iter().all(|sighting| matches!(sighting.view, View::Silent | View::Unreachable(_)))
+    }
+}
+
 impl std::error::Error for Lagging {}
 
 impl fmt::Display for Lagging {

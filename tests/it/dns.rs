@@ -192,7 +192,7 @@ async fn only_a_signed_answer_of_a_server_that_is_there_counts() {
     drop(closed);
     assert_eq!(provider.apply(ZONE, &[add("a")]).await.unwrap_err().code(), "dns.connection");
 
-    provider.server = "no-such-host.invalid:53".to_owned();
+    provider.server = "no-port".to_owned();
     assert_eq!(provider.apply(ZONE, &[add("a")]).await.unwrap_err().code(), "dns.server-address");
 
     for (reply, code) in [
