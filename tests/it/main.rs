@@ -1,3 +1,6 @@
-//! All tests against real parts, in one binary.
-#[test]
-fn placeholder() {}
+//! All tests of the crate from outside, in one binary.
+
+mod architecture;
+mod facts;
+mod planner_properties;
+mod scenarios;
