@@ -171,7 +171,7 @@ impl Source {
         let mut open = 0_usize;
         for (at, line) in self.code.iter().enumerate() {
             let mut rest = line.as_str();
-            let top = format!("{}", "super::".repeat(depth));
+            let top = "super::".repeat(depth);
             if open == 0 {
                 for prefix in ["crate::", top.as_str()] {
                     for (start, _) in line.match_indices(prefix) {
