@@ -93,7 +93,10 @@ fn no_file_is_too_long_to_read() {
 fn nothing_is_unwrapped_outside_of_tests() {
     complain(|source, complaints| {
         for (at, line) in source.code.iter().enumerate() {
-            if line.contains(".unwrap()") || line.contains(".expect(\"\")") {
+            if line.contains("mod tests") {
+                complaints.push((at + 1, "`mod tests` without `#[cfg(test)]` on the line above".to_owned()));
+            }
+            if line.contains(".unwrap()") {
                 complaints.push((at + 1, "unwrap() outside of tests".to_owned()));
             }
         }
@@ -142,7 +145,9 @@ impl Source {
     fn new(path: &str, text: &str) -> Self {
         let part = path.split('/').nth(1).unwrap_or_default().trim_end_matches(".rs").to_owned();
         let mut code = Vec::new();
-        let mut tests = None::<bool>;
+        // A file of tests is one from its first line; `mod tests` is held to `#[cfg(test)]` below.
+        let of_tests = path.contains("/tests/") || path.ends_with("/tests.rs");
+        let mut tests = of_tests.then_some(true);
         for line in text.lines() {
             // rustfmt ends an item of the first level with a closing brace in the first column, or
             // on its only line.
@@ -150,7 +155,7 @@ impl Source {
                 None if line == "#[cfg(test)]" => tests = Some(false),
                 Some(false) if line.ends_with([';', '}']) => tests = None,
                 Some(false) if !line.starts_with('#') => tests = Some(true),
-                Some(true) if line == "}" => tests = None,
+                Some(true) if line == "}" && !of_tests => tests = None,
                 Some(_) => {}
                 None => {
                     code.push(without_comment(line).to_owned());
