@@ -1,2 +1,5 @@
-//! The `certfleet` command.
-fn main() {}
+//! The `certfleet` command; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    certfleet::cli::main()
+}

@@ -1,0 +1,356 @@
+//! HTTP under ACME: one client for each issuer, a session for each order.
+//!
+//! instant-acme's own client has no deadlines, a fixed user agent, and loses the status, the
+//! `Retry-After` header and every answer that is not JSON. So every answer is read here first:
+//! what passes on to instant-acme is a success or a refused nonce, nothing else.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{LOCATION, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::BodyExt;
+use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::call::{CallError, Violation};
+use super::problem::Refusal;
+use crate::model::problem::plain;
+
+/// A connection to one issuer, whose directory has been read.
+#[derive(Clone)]
+pub(super) struct Http(Arc<Inner>);
+
+struct Inner {
+    client: reqwest::Client,
+    directory_url: Uri,
+    directory: Directory,
+    directory_body: Bytes,
+    /// Nonces that ended orders left over, and when they came.
+    nonces: Mutex<Vec<(HeaderValue, Instant)>>,
+}
+
+/// What we need of an ACME directory (RFC 8555 section 7.1.1).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Directory {
+    new_nonce: String,
+    new_account: String,
+    new_order: String,
+    revoke_cert: Option<String>,
+    key_change: Option<String>,
+    renewal_info: Option<String>,
+}
+
+impl Http {
+    /// Fetches the directory with a client that trusts `tls`.
+    pub(super) async fn open(directory: &str, tls: rustls::ClientConfig) -> Result<Self, CallError> {
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .https_only(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("certfleet/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .build()
+            .map_err(CallError::Client)?;
+        let directory_url = https(directory)?;
+        let request = Request::get(&directory_url)
+            .body(BodyWrapper::default())
+            .map_err(|_| Violation::Url(plain(directory)))?;
+        let (status, headers, body) = exchange(&client, request).await?;
+        judge(&plain(directory), status, &headers, &body)?;
+        let directory: Directory =
+            serde_json::from_slice(&body).map_err(|error| CallError::Garbled(plain(&error.to_string())))?;
+        // instant-acme would panic on some of them.
+        for url in [&directory.new_nonce, &directory.new_account, &directory.new_order] {
+            https(url)?;
+        }
+        for url in [&directory.revoke_cert, &directory.key_change, &directory.renewal_info] {
+            url.as_deref().map_or(Ok(()), |url| https(url).map(drop))?;
+        }
+        let nonces = Mutex::default();
+        Ok(Self(Arc::new(Inner { client, directory_url, directory, directory_body: body, nonces })))
+    }
+
+    /// Whether the CA offers renewal information (RFC 9773).
+    pub(super) fn has_ari(&self) -> bool {
+        self.0.directory.renewal_info.is_some()
+    }
+
+    /// A client for one conversation, whose requests follow each other.
+    pub(super) fn session(&self) -> Session {
+        Session { http: self.clone(), seen: Arc::default() }
+    }
+
+    fn keep_nonce(&self, nonce: HeaderValue) {
+        let mut nonces = self.0.nonces.lock().unwrap_or_else(PoisonError::into_inner);
+        if nonces.len() < MAX_NONCES {
+            nonces.push((nonce, Instant::now()));
+        }
+    }
+
+    /// A nonce that another session left over and that is not old.
+    fn spare_nonce(&self) -> Option<HeaderValue> {
+        let mut nonces = self.0.nonces.lock().unwrap_or_else(PoisonError::into_inner);
+        nonces.retain(|(_, since)| since.elapsed() < NONCE_LIFE);
+        nonces.pop().map(|(nonce, _)| nonce)
+    }
+}
+
+/// One conversation with the CA; clones belong to the same.
+#[derive(Clone)]
+pub(super) struct Session {
+    http: Http,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What instant-acme does not tell.
+#[derive(Default)]
+struct Seen {
+    requests: u32,
+    retry_after: Option<Duration>,
+    location: Option<String>,
+    nonce: Option<HeaderValue>,
+}
+
+impl Session {
+    /// Whether the CA offers renewal information (RFC 9773).
+    pub(super) fn has_ari(&self) -> bool {
+        self.http.has_ari()
+    }
+
+    /// How many requests went over the network.
+    pub(super) fn requests(&self) -> u32 {
+        self.with(|seen| seen.requests)
+    }
+
+    /// How long the last answer asked us to wait.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        self.with(|seen| seen.retry_after)
+    }
+
+    /// The URL of what the last request created, once.
+    pub(super) fn created(&self) -> Option<String> {
+        self.with(|seen| seen.location.take())
+    }
+
+    /// Leaves the nonce of the last answer to the next session.
+    pub(super) fn close(&self) {
+        if let Some(nonce) = self.with(|seen| seen.nonce.take()) {
+            self.http.keep_nonce(nonce);
+        }
+    }
+
+    async fn answer(&self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, CallError> {
+        let inner = &self.http.0;
+        if request.method() == Method::GET && *request.uri() == inner.directory_url {
+            return Ok(response(StatusCode::OK, HeaderMap::new(), inner.directory_body.clone()));
+        }
+        if request.method() == Method::HEAD
+            && let Some(nonce) = self.http.spare_nonce()
+        {
+            return Ok(response(StatusCode::OK, HeaderMap::from_iter([(REPLAY_NONCE, nonce)]), Bytes::new()));
+        }
+        let renewal_info = inner.directory.renewal_info.as_deref();
+        let is_renewal_info = request.method() == Method::GET
+            && renewal_info.is_some_and(|base| request.uri().to_string().starts_with(base));
+        self.with(|seen| {
+            seen.requests += 1;
+            (seen.retry_after, seen.location, seen.nonce) = (None, None, None);
+        });
+        let url = plain(&request.uri().to_string());
+        let (status, mut headers, body) = exchange(&inner.client, request).await?;
+        if let Err(error) = judge(&url, status, &headers, &body) {
+            // instant-acme learns nothing of this answer: its nonce is free for the next request.
+            if let Some(nonce) = headers.remove(&REPLAY_NONCE) {
+                self.http.keep_nonce(nonce);
+            }
+            return Err(error);
+        }
+        let wait = headers.remove(RETRY_AFTER).and_then(|value| retry_after(&value, Timestamp::now()));
+        if is_renewal_info {
+            // instant-acme refuses an answer without, and panics on an absurd one.
+            let ask_again =
+                wait.unwrap_or(super::ASK_AGAIN).clamp(super::ASK_AGAIN_MIN, super::ASK_AGAIN_MAX);
+            headers.insert(RETRY_AFTER, HeaderValue::from(ask_again.as_secs()));
+        }
+        self.with(|seen| {
+            seen.retry_after = wait;
+            seen.nonce = headers.get(&REPLAY_NONCE).cloned();
+            if status == StatusCode::CREATED {
+                seen.location = headers.get(LOCATION).and_then(|url| url.to_str().ok()).map(str::to_owned);
+            }
+        });
+        Ok(response(status, headers, body))
+    }
+
+    fn with<T>(&self, access: impl FnOnce(&mut Seen) -> T) -> T {
+        access(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl HttpClient for Session {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, instant_acme::Error>> + Send>> {
+        let session = self.clone();
+        Box::pin(async move {
+            session.answer(request).await.map_err(|error| instant_acme::Error::Other(Box::new(error)))
+        })
+    }
+}
+
+/// Sends one request and reads the answer, whatever it is.
+async fn exchange(
+    client: &reqwest::Client,
+    request: Request<BodyWrapper<Bytes>>,
+) -> Result<(StatusCode, HeaderMap, Bytes), CallError> {
+    let started = Instant::now();
+    let (mut parts, body) = request.into_parts();
+    // instant-acme sets its own, and the client adds ours only where there is none.
+    parts.headers.remove(USER_AGENT);
+    let url = plain(&parts.uri.to_string());
+    https(&parts.uri.to_string())?;
+    let method = parts.method.clone();
+    let body = match body.collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(never) => match never {},
+    };
+    let failed = |error: reqwest::Error| CallError::transport(&url, &method, error);
+    let request = reqwest::Request::try_from(Request::from_parts(parts, body)).map_err(failed)?;
+    let mut answer = client.execute(request).await.map_err(failed)?;
+    let status = answer.status();
+    let headers = std::mem::take(answer.headers_mut());
+    let mut body = BytesMut::new();
+    while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(CallError::TooLarge { url, limit: MAX_BODY });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    tracing::debug!(%method, url, status = status.as_u16(), took = ?started.elapsed(), "acme");
+    Ok((status, headers, body.freeze()))
+}
+
+/// Lets a success pass, and a refused nonce, which instant-acme handles; all else is an error.
+fn judge(url: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<(), CallError> {
+    if status.is_success() {
+        return Ok(());
+    }
+    let refusal = Refusal::parse(body, status.as_u16());
+    let limited = refusal.as_ref().is_some_and(|refusal| refusal.is("rateLimited"));
+    let wait = headers.get(RETRY_AFTER).map(|value| retry_after(value, Timestamp::now()));
+    if limited
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || (status == StatusCode::SERVICE_UNAVAILABLE && wait.is_some())
+    {
+        let wait = wait.flatten().unwrap_or(RATE_LIMIT_WAIT).clamp(RATE_LIMIT_MIN, RATE_LIMIT_MAX);
+        let words = match &refusal {
+            Some(refusal) => refusal.to_string(),
+            None => format!("`{url}` answers {status}"),
+        };
+        return Err(CallError::RateLimited { until: Timestamp::now() + wait, words });
+    }
+    match refusal {
+        Some(refusal) if status == StatusCode::BAD_REQUEST && refusal.is("badNonce") => Ok(()),
+        Some(refusal) => Err(CallError::Refused(Box::new(refusal))),
+        None => Err(CallError::Status {
+            url: url.to_owned(),
+            status: status.as_u16(),
+            snippet: super::check::snippet(&String::from_utf8_lossy(body)),
+        }),
+    }
+}
+
+fn response(status: StatusCode, headers: HeaderMap, body: Bytes) -> BytesResponse {
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    (parts.status, parts.headers) = (status, headers);
+    BytesResponse { parts, body: Box::new(body) }
+}
+
+/// Accepts URLs that a CA may send us to: https, with a host, of sane length.
+///
+/// Any host: CAs do spread their service over several. A hostile one gains little, since each
+/// connection must present a certificate for that host that we trust, and redirects are off.
+pub(super) fn https(url: &str) -> Result<Uri, Violation> {
+    match url.parse::<Uri>() {
+        Ok(uri) if uri.scheme_str() == Some("https") && uri.host().is_some() && url.len() <= MAX_URL => {
+            Ok(uri)
+        }
+        _ => Err(Violation::Url(plain(url))),
+    }
+}
+
+/// How long a `Retry-After` header asks us to wait (RFC 9110 section 10.2.3); `None` if it says nothing.
+fn retry_after(value: &HeaderValue, now: Timestamp) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit mean "very long", which the caller cuts.
+        return Some(Duration::from_secs(text.parse::<u32>().unwrap_or(u32::MAX).into()));
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+}
+
+const REPLAY_NONCE: http::HeaderName = http::HeaderName::from_static("replay-nonce");
+/// Covers name lookup, TCP and TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the whole of one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection that was idle for longer may be dead without our knowing: then an order would
+/// get no answer, and could not be sent again.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// An order with a hundred names is 20 KiB.
+const MAX_BODY: usize = 1024 * 1024;
+const MAX_URL: usize = 2048;
+/// CAs keep nonces for minutes at least; one that is refused costs no more than asking for one.
+const NONCE_LIFE: Duration = Duration::from_secs(60);
+const MAX_NONCES: usize = 256;
+/// When a CA limits us and does not say until when.
+const RATE_LIMIT_WAIT: Duration = Duration::from_secs(3600);
+const RATE_LIMIT_MIN: Duration = Duration::from_secs(60);
+const RATE_LIMIT_MAX: Duration = Duration::from_secs(86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now: Timestamp = "1994-11-06T08:49:00Z".parse().unwrap();
+        let waits = |text: &'static str| retry_after(&HeaderValue::from_static(text), now);
+        assert_eq!(waits("120"), Some(Duration::from_secs(120)));
+        assert_eq!(waits(" 0 "), Some(Duration::ZERO));
+        assert_eq!(waits("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(37)));
+        assert_eq!(waits("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(waits("99999999999999999999999"), Some(Duration::from_secs(u32::MAX.into())));
+        assert_eq!(waits("18446744073709551615"), Some(Duration::from_secs(u32::MAX.into())));
+        for garbage in ["", "-5", "soon", "1.5", "0x10", "12 34", "Sun, 99 Nov 1994 08:49:37 GMT"] {
+            assert_eq!(waits(garbage), None, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn only_https_is_followed() {
+        https("https://acme.example/dir?x=1").unwrap();
+        for url in [
+            "",
+            "http://acme.example/",
+            "file:///etc/passwd",
+            "https://",
+            "/relative",
+            "https://[bad/",
+            "https://a.example/\n",
+            "ftp://a.example/",
+        ] {
+            assert!(https(url).is_err(), "{url}");
+        }
+        assert!(https(&format!("https://a.example/{}", "x".repeat(3000))).is_err());
+    }
+}

@@ -1,0 +1,424 @@
+//! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::{self, Config, LoadError};
+use crate::engine::{Engine, Observer, Summary};
+use crate::model::name::{CertName, Domain, HostName};
+use crate::model::observed::Observed;
+use crate::model::plan::{Action, Deploying, Issuing, Request, Waiting, plan};
+use crate::model::problem::Problem;
+use crate::model::report;
+use crate::render::{self, Progress};
+use crate::store::{Loaded, Store};
+
+/// How a command ended; the numbers are an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, nothing wrong; also when nothing was due. Status 0.
+    Done,
+    /// Something failed; the rest went on. Status 1.
+    Failed,
+    /// Usage or configuration. Status 2.
+    Usage,
+    /// A person is needed; from `plan` and `report` also: something is due or wrong. Status 3.
+    Attention,
+    /// Gave up waiting for a lock. Status 4.
+    Locked,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Attention => 3,
+            Exit::Locked => 4,
+        })
+    }
+}
+
+/// Keeps TLS certificates renewed, installed on every host that serves them, and proven there.
+#[derive(Debug, Parser)]
+#[command(name = "certfleet", version, after_help = EXIT_CODES)]
+struct Cli {
+    /// The configuration [default: $CERTFLEET_CONFIG, ./certs.toml, /etc/certfleet/certs.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How long to wait for a certificate that another process is renewing
+    #[arg(long, global = true, value_name = "TIME", default_value = "60s", value_parser = wait)]
+    wait: Duration,
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, also when nothing was due; 1 something failed, the rest went on; \
+2 usage or configuration; 3 a person is needed (from plan and report also: something is due, stale, foreign or blocked); \
+4 gave up waiting for a lock.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One pass: issue what is due, deploy what hosts lack
+    Run {
+        /// End after one pass (for a systemd timer or cron)
+        #[arg(long, required = true)]
+        once: bool,
+    },
+    /// What a pass would do, and why, and why not; changes nothing
+    Plan(Selection),
+    /// Issue what is due and deploy what hosts lack, for the named certificates or all
+    Renew(Renew),
+    /// Push what the store has; no CA involved
+    Deploy(Deploy),
+    /// The expiry report: every certificate, where it stands, what each host serves
+    Report(ReportArgs),
+}
+
+#[derive(Debug, Args)]
+struct Selection {
+    /// Certificates by name, or domains: every certificate that has it, else those whose wildcard covers it
+    #[arg(value_name = "NAME|DOMAIN")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct Renew {
+    #[command(flatten)]
+    selection: Selection,
+    /// Issue now, due or not
+    #[arg(long)]
+    force: bool,
+    /// Issue even beyond the number of equal certificates that the CA is known to allow
+    #[arg(long, requires = "force")]
+    override_limits: bool,
+    /// Replace a certificate that visitors trust by one that they would not
+    #[arg(long)]
+    allow_downgrade: bool,
+    /// Only issue
+    #[arg(long)]
+    no_deploy: bool,
+}
+
+#[derive(Debug, Args)]
+struct Deploy {
+    #[command(flatten)]
+    selection: Selection,
+    /// Only to this host; may be given more than once
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<String>,
+    /// Everywhere, also where another valid certificate is served
+    #[arg(long)]
+    force: bool,
+    /// Replace a certificate that visitors trust by one that they would not
+    #[arg(long)]
+    allow_downgrade: bool,
+}
+
+#[derive(Debug, Args)]
+struct ReportArgs {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Look at the hosts now, in place of what the last pass saw
+    #[arg(long)]
+    live: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+/// A command that could not begin: said on standard error, ends with its exit code.
+struct Refusal {
+    text: String,
+    exit: Exit,
+}
+
+impl Refusal {
+    fn usage(text: impl fmt::Display) -> Self {
+        Self { text: text.to_string(), exit: Exit::Usage }
+    }
+
+    /// A certs.toml that cannot be used; each of its mistakes brings its own line and remedy.
+    fn config(error: &LoadError) -> Self {
+        match error {
+            LoadError::Mistakes(mistakes) => Self::usage(mistakes),
+            error => Self::usage(render::problem(&Problem::of(error), None)),
+        }
+    }
+
+    fn failed(error: &dyn std::error::Error) -> Self {
+        Self { text: render::error_chain(error), exit: Exit::Failed }
+    }
+}
+
+/// Runs the command given by the process's arguments.
+pub fn main() -> ExitCode {
+    main_from(std::env::args_os())
+}
+
+/// Runs the command given by these arguments, the first of which is the name of the program.
+pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    let cli = Cli::parse_from(args);
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "certfleet=warn".into()),
+        )
+        .without_time()
+        .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&render::error_chain(&error));
+            return Exit::Failed.into();
+        }
+    };
+    let exit = runtime.block_on(run(cli)).unwrap_or_else(|refusal| {
+        complain(&refusal.text);
+        refusal.exit
+    });
+    // A resolver thread of the system may still be waiting for a dead server: nobody waits for it.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+async fn run(cli: Cli) -> Result<Exit, Refusal> {
+    let path = config::find(cli.config.as_deref()).map_err(|error| Refusal::config(&error))?;
+    let config = config::load(&path).map_err(|error| Refusal::config(&error))?;
+    for warning in &config.warnings {
+        complain(&warning.to_string());
+    }
+    let output = Output { json: cli.json, wait: cli.wait };
+    match cli.command {
+        Command::Run { once: _ } => output.pass(config, Request::default()).await,
+        Command::Plan(selection) => output.plan(config, &selection).await,
+        Command::Renew(args) => output.renew(config, &args).await,
+        Command::Deploy(args) => output.deploy(config, &args).await,
+        Command::Report(args) => output.report(config, &args).await,
+    }
+}
+
+struct Output {
+    json: bool,
+    wait: Duration,
+}
+
+impl Output {
+    async fn renew(&self, config: Config, args: &Renew) -> Result<Exit, Refusal> {
+        let request = Request {
+            only: select(&config, &args.selection)?,
+            issuing: if args.force { Issuing::Forced(Timestamp::now()) } else { Issuing::Due },
+            deploying: if args.no_deploy { Deploying::No } else { Deploying::Lacking },
+            allow_downgrade: args.allow_downgrade,
+            override_limits: args.override_limits,
+            ..Request::default()
+        };
+        self.pass(config, request).await
+    }
+
+    async fn deploy(&self, config: Config, args: &Deploy) -> Result<Exit, Refusal> {
+        let mut hosts = BTreeSet::new();
+        for name in &args.hosts {
+            let host = config.desired.hosts.keys().find(|host| host.as_str() == name);
+            hosts.insert(
+                host.cloned().ok_or_else(|| {
+                    unknown("host", name, config.desired.hosts.keys().map(HostName::as_str))
+                })?,
+            );
+        }
+        let request = Request {
+            only: select(&config, &args.selection)?,
+            hosts: (!hosts.is_empty()).then_some(hosts),
+            issuing: Issuing::No,
+            deploying: if args.force { Deploying::Forced(Timestamp::now()) } else { Deploying::Lacking },
+            allow_downgrade: args.allow_downgrade,
+            ..Request::default()
+        };
+        self.pass(config, request).await
+    }
+
+    async fn pass(&self, config: Config, request: Request) -> Result<Exit, Refusal> {
+        let store = Store::open(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
+        let engine = Engine::new(Arc::new(config), store, Arc::new(Progress::new()), self.wait)
+            .map_err(|error| Refusal::failed(&error))?;
+        let summary = engine.pass(&request, told_to_end()).await.map_err(|error| Refusal::failed(&error))?;
+        let now = Timestamp::now();
+        self.print(&render::summary_text(&summary, now), &render::summary_json(&summary, now));
+        Ok(exit_of(&summary))
+    }
+
+    async fn plan(&self, config: Config, selection: &Selection) -> Result<Exit, Refusal> {
+        let request = Request { only: select(&config, selection)?, ..Request::default() };
+        let (store, loaded) = read_store(&config)?;
+        let config = Arc::new(config);
+        let observer = Observer::new(config.clone()).map_err(|error| Refusal::failed(&error))?;
+        let observed = observer.observe(store.as_ref(), &loaded.state, &request).await;
+        let now = Timestamp::now();
+        let plan = plan(&config.desired, &loaded.state, &observed, &request, now);
+        self.print(&render::plan_text(&plan), &render::plan_json(&plan, now));
+        let needs = plan.waiting.iter().any(Waiting::needs_person) || plan.actions.iter().any(is_work);
+        Ok(if needs || !loaded.unreadable.is_empty() { Exit::Attention } else { Exit::Done })
+    }
+
+    async fn report(&self, config: Config, args: &ReportArgs) -> Result<Exit, Refusal> {
+        let (store, loaded) = read_store(&config)?;
+        let config = Arc::new(config);
+        let observed: Observed = if args.live {
+            let observer = Observer::new(config.clone()).map_err(|error| Refusal::failed(&error))?;
+            observer.observe(store.as_ref(), &loaded.state, &Request::default()).await
+        } else {
+            store.map(|store| store.observed()).unwrap_or_default()
+        };
+        let report = report::report(&config.desired, &loaded.state, &observed, Timestamp::now());
+        if self.json || args.format == Format::Json {
+            let json = render::report_json(&report).map_err(|error| Refusal::failed(&error))?;
+            put(&json);
+        } else {
+            put(render::report_table(&report, std::io::stdout().is_terminal()).trim_end());
+        }
+        let needs = report.needs_attention() || !loaded.unreadable.is_empty();
+        Ok(if needs { Exit::Attention } else { Exit::Done })
+    }
+
+    fn print(&self, text: &str, json: &serde_json::Value) {
+        if self.json { put(&format!("{json:#}")) } else { put(text.trim_end()) }
+    }
+}
+
+impl Refusal {
+    fn problem(problem: &Problem) -> Self {
+        Self { text: render::problem(problem, None), exit: Exit::Failed }
+    }
+}
+
+/// The store as it is, without making one; what cannot be read of it is said.
+fn read_store(config: &Config) -> Result<(Option<Store>, Loaded), Refusal> {
+    let store =
+        Store::open_existing(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
+    let loaded = match &store {
+        Some(store) => {
+            store.load(Timestamp::now()).map_err(|error| Refusal::problem(&Problem::of(&error)))?
+        }
+        None => Loaded::default(),
+    };
+    let problems =
+        loaded.unreadable.values().chain(loaded.unreadable_hosts.values()).chain(&loaded.unreadable_debts);
+    for problem in problems.chain(&loaded.warnings) {
+        complain(&render::problem(problem, None));
+    }
+    Ok((store, loaded))
+}
+
+fn is_work(action: &Action) -> bool {
+    !matches!(action, Action::CleanUp { .. })
+}
+
+/// The worst that happened decides.
+fn exit_of(summary: &Summary) -> Exit {
+    if !summary.failed.is_empty() || summary.interrupted {
+        Exit::Failed
+    } else if !summary.locked.is_empty() {
+        Exit::Locked
+    } else if summary.waiting.iter().any(Waiting::needs_person) {
+        Exit::Attention
+    } else {
+        Exit::Done
+    }
+}
+
+/// The certificates that the arguments name; `None` = all.
+fn select(config: &Config, selection: &Selection) -> Result<Option<BTreeSet<CertName>>, Refusal> {
+    if selection.names.is_empty() {
+        return Ok(None);
+    }
+    let certificates = &config.desired.certificates;
+    let mut only = BTreeSet::new();
+    for text in &selection.names {
+        let domain: Option<Domain> = text.parse().ok();
+        let mut found: BTreeSet<CertName> = certificates
+            .values()
+            .filter(|certificate| {
+                certificate.name.as_str() == text
+                    || domain.as_ref().is_some_and(|domain| certificate.domains.contains(domain))
+            })
+            .map(|certificate| certificate.name.clone())
+            .collect();
+        if let (true, Some(domain)) = (found.is_empty(), &domain) {
+            let covering = certificates
+                .values()
+                .filter(|certificate| certificate.domains.iter().any(|of| of.covers(domain)));
+            found.extend(covering.map(|certificate| certificate.name.clone()));
+        }
+        if found.is_empty() {
+            return Err(unknown("certificate", text, certificates.keys().map(CertName::as_str)));
+        }
+        only.extend(found);
+    }
+    Ok(Some(only))
+}
+
+fn unknown<'a>(what: &str, text: &str, known: impl Iterator<Item = &'a str>) -> Refusal {
+    let known: Vec<&str> = known.collect();
+    let text = crate::model::problem::plain(text);
+    let near = known
+        .iter()
+        .filter(|name| strsim::jaro_winkler(name, &text) > 0.8)
+        .max_by(|a, b| strsim::jaro_winkler(a, &text).total_cmp(&strsim::jaro_winkler(b, &text)));
+    let hint = match near {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => format!("certs.toml defines no {what}"),
+        None => format!("certs.toml has {}", known.join(", ")),
+    };
+    Refusal::usage(format!("error: no {what} of certs.toml is or covers `{text}`\n  hint: {hint}"))
+}
+
+/// Resolves when the process is told to end.
+async fn told_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+fn wait(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let time: SignedDuration = text.parse().map_err(|_| "a time is written as 60s, 5m or 1h".to_owned())?;
+    time.try_into().map_err(|_| "a time cannot be negative".to_owned())
+}
+
+/// Data, on standard output. A reader that has gone away wants no more of it.
+fn put(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// All else, on standard error.
+fn complain(text: &str) {
+    let mut error = std::io::stderr().lock();
+    let _ = writeln!(error, "{text}");
+}

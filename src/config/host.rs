@@ -1,0 +1,398 @@
+//! `[host.NAME]` and `[host-defaults]`
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use russh::keys::PublicKey;
+use russh::keys::ssh_key::Algorithm;
+
+use crate::kind::{Context, Item, OneOrMore, Refusal, Remedy, Section, Value, address, listed, near};
+use crate::model::desired::Host;
+use crate::model::name::HostName;
+
+/// A table to copy where there is none.
+pub(super) const SAMPLE: &str = "add a table for each host, as [host.web1]";
+
+/// Web servers whose commands are known: name, test, reload.
+const SERVICES: &[Service] = &[Service { name: "nginx", test: "nginx -t", reload: "systemctl reload nginx" }];
+
+struct Service {
+    name: &'static str,
+    test: &'static str,
+    reload: &'static str,
+}
+
+/// The keys that a host and `[host-defaults]` have in common.
+#[derive(Default)]
+pub(super) struct Settings {
+    port: Option<u16>,
+    user: Option<String>,
+    identity: Option<PathBuf>,
+    host_key: Option<Vec<String>>,
+    known_hosts: Option<Vec<PathBuf>>,
+    directory: Option<String>,
+    service: Option<&'static Service>,
+    test: Option<String>,
+    reload: Option<String>,
+    verify: Option<Vec<SocketAddr>>,
+}
+
+impl Settings {
+    fn take(section: &mut Section<'_>) -> Self {
+        Self {
+            port: section.optional("port"),
+            user: section.parsed("user", "\"root\"", user),
+            identity: section.optional("identity"),
+            host_key: section
+                .optional("host-key")
+                .map(|OneOrMore(keys)| keys.into_iter().map(|HostKey(key)| key).collect()),
+            known_hosts: section.optional("known-hosts").map(|OneOrMore(paths)| paths),
+            directory: section.parsed("directory", "\"/etc/letsencrypt/live\"", directory),
+            service: section.parsed("service", "\"nginx\"", service),
+            test: section.parsed("test", "\"nginx -t\"", command),
+            reload: section.parsed("reload", "\"systemctl reload nginx\"", command),
+            verify: verify(section),
+        }
+    }
+
+    /// The table `[host-defaults]`.
+    pub(super) fn defaults(mut section: Section<'_>) -> Self {
+        let settings = Self::take(&mut section);
+        if let Some(value) = section.take("address") {
+            section.mistake(
+                value.span(),
+                "`address` cannot be the same for all hosts",
+                Remedy::Hint("move it to the [host.NAME] it belongs to".to_owned()),
+            );
+        }
+        section.finish();
+        settings
+    }
+}
+
+/// Reads the table of the host `name`.
+pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings) -> Option<Host> {
+    let address = section.parsed("address", "\"web1.example.org\"", host_address);
+    let own = Settings::take(&mut section);
+    let base = section.context().base();
+    section.finish();
+    // A host's own service counts more than the commands of the defaults.
+    let (commands, service) = match own.service {
+        Some(service) => (None, service),
+        None => (Some(defaults), defaults.service.unwrap_or(&SERVICES[0])),
+    };
+    Some(Host {
+        address: address.unwrap_or_else(|| name.as_str().to_owned()),
+        name,
+        port: own.port.or(defaults.port).unwrap_or(22),
+        user: own.user.or_else(|| defaults.user.clone()).unwrap_or_else(|| "root".to_owned()),
+        identity: own.identity.or_else(|| defaults.identity.clone()),
+        host_key: own.host_key.or_else(|| defaults.host_key.clone()).unwrap_or_default(),
+        known_hosts: own
+            .known_hosts
+            .or_else(|| defaults.known_hosts.clone())
+            .unwrap_or_else(|| known_hosts(base)),
+        directory: own
+            .directory
+            .or_else(|| defaults.directory.clone())
+            .unwrap_or_else(|| "/etc/letsencrypt/live".to_owned()),
+        test: own.test.or_else(|| commands?.test.clone()).unwrap_or_else(|| service.test.to_owned()),
+        reload: own.reload.or_else(|| commands?.reload.clone()).unwrap_or_else(|| service.reload.to_owned()),
+        verify: own.verify.or_else(|| defaults.verify.clone()).unwrap_or_default(),
+    })
+}
+
+fn known_hosts(base: &Path) -> Vec<PathBuf> {
+    vec![base.join("known_hosts"), PathBuf::from("/etc/ssh/ssh_known_hosts")]
+}
+
+fn host_address(text: &str) -> Result<String, Refusal> {
+    let hint = "as in \"web1.example.org\", \"192.0.2.1\" or \"2001:db8::1\"";
+    if text.parse::<IpAddr>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    let refuse = |why: &str, hint: &str| Err(Refusal::new(why, hint));
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if let Some((ip, zone)) = text.split_once('%') {
+        // RFC 4007 section 11: a link-local address with its interface.
+        if ip.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && zone.chars().all(fits) {
+            return Ok(text.to_owned());
+        }
+    }
+    if text.contains("://") {
+        return refuse("it is a URL", hint);
+    }
+    if text.contains('@') {
+        return refuse("the user is a key of its own", "write `user = \"…\"` and the address without it");
+    }
+    if text.starts_with('-') {
+        return refuse("an address cannot start with `-`", "options of ssh have no place here");
+    }
+    if text.contains(char::is_whitespace) {
+        return refuse("an address has no spaces", "commands go to `test` and `reload`, the port to `port`");
+    }
+    if text.contains([':', '[', ']']) {
+        return refuse("the port is a key of its own", "write `port = …` and the address without it");
+    }
+    if text.is_empty() || text.len() > 253 || !text.chars().all(fits) {
+        return refuse("it is neither an IP address nor a host name", hint);
+    }
+    Ok(text.to_owned())
+}
+
+fn user(text: &str) -> Result<String, Refusal> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if !text.is_empty() && text.len() <= 64 && !text.starts_with('-') && text.chars().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::new(
+        "a user name has letters, digits, `.`, `-` and `_` only",
+        "write the name alone; the host goes to `address`",
+    ))
+}
+
+/// A directory on the host: a word that every shell takes as it is.
+fn directory(text: &str) -> Result<String, Refusal> {
+    const SYSTEM: &[&str] = &[
+        "",
+        "/bin",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/home",
+        "/lib",
+        "/lib64",
+        "/proc",
+        "/root",
+        "/run",
+        "/sbin",
+        "/sys",
+        "/tmp",
+        "/usr",
+        "/usr/bin",
+        "/usr/lib",
+        "/usr/sbin",
+        "/var",
+        "/var/lib",
+        "/var/tmp",
+    ];
+    let refuse = |why: &str| {
+        Err(Refusal::new(why, "as in \"/etc/letsencrypt/live\" (the default) or \"/etc/certfleet\""))
+    };
+    let path = text.trim_end_matches('/');
+    if text.starts_with('~') {
+        return refuse("`~` is not expanded");
+    }
+    if !text.starts_with('/') {
+        return refuse("it does not start with `/`");
+    }
+    if !path.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/')) {
+        return refuse("only letters, digits, `.`, `_`, `-` and `/` are safe in every shell");
+    }
+    if path.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) && !path.is_empty() {
+        return refuse("`..`, `.` and `//` have no place in it");
+    }
+    if SYSTEM.contains(&path) {
+        return refuse("it belongs to the system");
+    }
+    // PATH_MAX less the names that we put below it.
+    if path.len() > 1024 {
+        return refuse("it is longer than 1024 characters");
+    }
+    Ok(path.to_owned())
+}
+
+fn service(text: &str) -> Result<&'static Service, Refusal> {
+    SERVICES.iter().find(|service| service.name == text).ok_or_else(|| {
+        let names = || SERVICES.iter().map(|service| service.name);
+        let mut refusal = Refusal::new(
+            "it is not known",
+            format!("known are {}; for others write your own `test` and `reload`", listed(names())),
+        );
+        if let Some(meant) = near(text, names()) {
+            refusal.remedy = Remedy::DidYouMean(meant.to_owned());
+        }
+        refusal
+    })
+}
+
+/// A command line for the host's shell.
+fn command(text: &str) -> Result<String, Refusal> {
+    let refuse = |why: &str| Err(Refusal::new(why, "as in \"nginx -t\" and \"systemctl reload nginx\""));
+    if text.trim().is_empty() {
+        return refuse("a command cannot be empty");
+    }
+    if text.contains(char::is_control) {
+        return refuse("a command is one line without control characters");
+    }
+    if text.len() > 4096 {
+        return refuse("a command has at most 4096 characters; put it into a script on the host");
+    }
+    Ok(text.to_owned())
+}
+
+fn verify(section: &mut Section<'_>) -> Option<Vec<SocketAddr>> {
+    let value = section.take("verify")?;
+    let at = value.span();
+    if value.get_ref().as_array().is_some_and(|list| list.is_empty()) {
+        section.mistake(
+            at,
+            "`verify` is empty",
+            Remedy::Hint(
+                "remove it to probe every address of the host at port 443; a certificate that nobody \
+                 can probe has `verify-names = []`"
+                    .to_owned(),
+            ),
+        );
+        return None;
+    }
+    let items = Item::new("verify", value, section.context()).items("\"192.0.2.1:443\"")?;
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for item in items {
+        let read = item.parsed("\"192.0.2.1:443\"", |text| address(text, 443));
+        addresses.extend(read.filter(|address| !addresses.contains(address)));
+    }
+    Some(addresses)
+}
+
+/// A pinned host key: type and base64, its comment dropped.
+struct HostKey(String);
+
+impl Value for HostKey {
+    fn read(item: Item<'_>) -> Option<Self> {
+        item.parsed("\"ssh-ed25519 AAAA…\"", host_key).map(Self)
+    }
+}
+
+fn host_key(text: &str) -> Result<String, Refusal> {
+    const HINT: &str = "as in \"ssh-ed25519 AAAA…\": a line of /etc/ssh/ssh_host_*_key.pub on the host";
+    let refuse = |why: &str| Err(Refusal::new(why, HINT));
+    if text.contains(char::is_control) {
+        return refuse("a key is one line without control characters");
+    }
+    let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
+    let (algorithm, base64) = match words.as_slice() {
+        [algorithm, base64] | [algorithm, base64, _] => (*algorithm, *base64),
+        _ => return refuse("a key is its type, its base64 and at most one word of comment"),
+    };
+    if algorithm.contains('=') || algorithm.contains(',') {
+        return refuse("options have no meaning for a host key");
+    }
+    let Ok(key) = PublicKey::from_openssh(&format!("{algorithm} {base64}")) else {
+        return refuse("it is not an OpenSSH public key without options or host name");
+    };
+    match key.algorithm() {
+        Algorithm::Ed25519 | Algorithm::Ecdsa { .. } => {}
+        Algorithm::Rsa { .. } => {
+            // OpenSSH's own RequiredRSASize is lower; 2048 is what any host made in this century has.
+            let bits = key.key_data().rsa().map_or(0, |rsa| rsa.key_size());
+            if bits < 2048 {
+                return refuse("an RSA key of less than 2048 bits proves nothing any more");
+            }
+        }
+        Algorithm::Dsa => return refuse("DSA keys prove nothing any more"),
+        _ => return refuse("only ed25519, ecdsa and rsa keys can be pinned"),
+    }
+    Ok(format!("{algorithm} {base64}"))
+}
+
+/// Two entries that are the same door to the same place fight over it.
+pub(super) fn warn_of_twins(hosts: &[(Range<usize>, &Host)], context: &Context<'_>) {
+    let mut seen = BTreeMap::new();
+    for (at, host) in hosts {
+        let door = (host.address.to_ascii_lowercase(), host.port, &host.directory);
+        if let Some((other, line)) = seen.insert(door, (&host.name, context.line(at))) {
+            context.warning(
+                at.clone(),
+                format!(
+                    "host \"{}\" is the same machine and directory as \"{other}\" at line {line}",
+                    host.name
+                ),
+                "keep one of them, or give each its own `directory`",
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_an_address_only() {
+        for good in ["web1", "web1.example.org", "192.0.2.1", "2001:db8::1", "fe80::1%eth0"] {
+            assert!(host_address(good).is_ok(), "{good} was refused");
+        }
+        for bad in [
+            "",
+            "root@web1",
+            "-oProxyCommand=touch /tmp/x",
+            "web1:22",
+            "[2001:db8::1]:22",
+            "web 1",
+            "web1\n",
+            "ssh://web1",
+            "$(id)",
+            "`id`",
+            "a;b",
+            "a\u{202e}b",
+            "fe80::1%",
+            "fe80::1%a b",
+            "wéb",
+        ] {
+            assert!(host_address(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_one_shell_word() {
+        assert_eq!(directory("/etc/letsencrypt/live/"), Ok("/etc/letsencrypt/live".to_owned()));
+        for bad in [
+            "",
+            "/",
+            "//",
+            "etc",
+            "~/certs",
+            "/etc/../root",
+            "/etc/./x",
+            "/etc//x",
+            "/a b",
+            "/a;b",
+            "/$HOME",
+            "/`id`",
+            "/a\n",
+            "/a'b",
+            "/a*",
+            "/etc",
+            "/etc/",
+            "/a{b}",
+            "/ä",
+        ] {
+            assert!(directory(bad).is_err(), "{bad:?} was taken");
+        }
+        assert!(directory(&format!("/{}", "a".repeat(4096))).is_err());
+    }
+
+    #[test]
+    fn a_pin_is_a_strong_key_and_nothing_else() {
+        const ED25519: &str =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+        assert_eq!(host_key(ED25519), Ok(ED25519.to_owned()));
+        assert_eq!(host_key(&format!("{ED25519}  root@web1")), Ok(ED25519.to_owned()));
+        for bad in [
+            String::new(),
+            "ssh-ed25519".to_owned(),
+            format!("web1 {ED25519}"),
+            format!("{ED25519} two words"),
+            format!("{ED25519}\nssh-rsa AAAA"),
+            format!("command=\"x\" {ED25519}"),
+            format!("restrict,pty {ED25519}"),
+            ED25519.replace("ssh-ed25519 ", "ssh-rsa "),
+            ED25519[..40].to_owned(),
+        ] {
+            assert!(host_key(&bad).is_err(), "{bad:?} was taken");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Removing challenge records: after every attempt, and those that an earlier run left.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Engine;
+use crate::dns::{Change, TxtRecord};
+use crate::model::name::{CertName, DnsAccountName};
+use crate::model::plan::Request;
+use crate::model::problem::{Blame, Diagnose, Problem, Retry};
+use crate::model::state::TxtDebt;
+
+/// For removing the records of one certificate.
+const CLEAN_UP: Duration = Duration::from_secs(30);
+
+/// The account that is needed is not in certs.toml.
+#[derive(Debug, thiserror::Error)]
+#[error("the account [dns.{0}] is not in certs.toml")]
+pub(super) struct NoAccount(pub(super) DnsAccountName);
+
+impl Diagnose for NoAccount {
+    fn code(&self) -> &'static str {
+        "dns.no-account"
+    }
+
+    fn blame(&self) -> Blame {
+        Blame::Operator
+    }
+
+    fn retry(&self) -> Retry {
+        Retry::AfterChange
+    }
+}
+
+/// Removing took too long.
+#[derive(Debug, thiserror::Error)]
+#[error("the challenge records of `{certificate}` could not be removed within {} s", CLEAN_UP.as_secs())]
+struct TooSlow {
+    certificate: CertName,
+}
+
+impl Diagnose for TooSlow {
+    fn code(&self) -> &'static str {
+        "dns.clean-up-timeout"
+    }
+
+    fn blame(&self) -> Blame {
+        Blame::Dns
+    }
+}
+
+impl Engine {
+    /// Removes what an earlier run left. Another process that is using the records holds the
+    /// certificate's lock: then they are not left, and this does nothing.
+    pub(super) async fn clean_up(&self, name: &CertName) -> Result<usize, Problem> {
+        let Ok(_held) = self.store.lock_certificate(name, "removing challenge records", Timestamp::now())
+        else {
+            return Ok(0);
+        };
+        self.clean_up_of(name).await
+    }
+
+    /// Removes every noted record of a certificate whose lock is ours; tells how many.
+    pub(super) async fn clean_up_of(&self, name: &CertName) -> Result<usize, Problem> {
+        tokio::time::timeout(CLEAN_UP, self.remove(name))
+            .await
+            .unwrap_or_else(|_| Err(Problem::of(&TooSlow { certificate: name.clone() })))
+    }
+
+    async fn remove(&self, name: &CertName) -> Result<usize, Problem> {
+        let (debts, _unreadable) = self.store.debts().map_err(|error| Problem::of(&error))?;
+        let (own, others): (Vec<TxtDebt>, Vec<TxtDebt>) =
+            debts.into_iter().partition(|debt| debt.certificate == *name);
+        let removals = own.iter().map(|debt| {
+            // The CA may hand two orders the same token; the record goes with the last of them.
+            let shared = others.iter().any(|other| {
+                (&other.zone, &other.owner, &other.value) == (&debt.zone, &debt.owner, &debt.value)
+            });
+            async move {
+                if !shared {
+                    let account =
+                        self.account(&debt.dns).ok_or_else(|| Problem::of(&NoAccount(debt.dns.clone())))?;
+                    let record = TxtRecord {
+                        zone: debt.zone.clone(),
+                        owner: debt.owner.clone(),
+                        value: debt.value.clone(),
+                        ttl: account.ttl,
+                    };
+                    self.zones
+                        .change(account, Change::Remove(record))
+                        .await
+                        .map_err(|error| Problem::of(&error))?;
+                }
+                self.store.settle_debt(debt).map_err(|error| Problem::of(&error))
+            }
+        });
+        let results = futures::future::join_all(removals).await;
+        let count = results.len();
+        results.into_iter().collect::<Result<Vec<()>, Problem>>().map(|_| count)
+    }
+
+    /// On the way out: everything of ours, as far as its lock is free.
+    pub(super) async fn clean_up_everything(&self, request: &Request) {
+        let Ok((debts, _unreadable)) = self.store.debts() else { return };
+        let names: std::collections::BTreeSet<CertName> =
+            debts.into_iter().map(|debt| debt.certificate).filter(|name| request.selects(name)).collect();
+        futures::future::join_all(names.iter().map(|name| self.clean_up(name))).await;
+    }
+}

@@ -1,0 +1,302 @@
+//! Deploying to one host: one connection, one transaction, then proof from outside.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use jiff::Timestamp;
+
+use super::{Engine, Event, lock};
+use crate::deploy::{self, Bundle, ConnectError, Deployed, NotProven, Proof, Prove, Session};
+use crate::model::desired::{Certificate, Host};
+use crate::model::name::{CertName, Fingerprint, HostName, VersionNumber};
+use crate::model::observed::{Look, Seen, Served};
+use crate::model::plan::{Install, minute};
+use crate::model::problem::{Blame, Diagnose, Problem};
+use crate::model::state::{Failure, HostFacts, Installed};
+use crate::probe::{self, Question};
+use crate::store::LoadError;
+
+/// How long a host may take to serve what was just loaded.
+const SERVED_WITHIN: Duration = Duration::from_secs(10);
+
+/// What became of one install.
+pub(super) struct Outcome {
+    pub(super) certificate: CertName,
+    pub(super) version: VersionNumber,
+    /// The facts as they are now in the store.
+    pub(super) facts: Option<HostFacts>,
+    /// What was seen of it, if it was looked at.
+    pub(super) looks: Vec<Look>,
+    pub(super) result: Result,
+}
+
+/// How it ended.
+pub(super) enum Result {
+    /// The host serves it, proven from outside; or it is installed and not to be probed.
+    Served,
+    /// Installed; nothing there uses it yet.
+    Pending(Problem),
+    /// Not installed, or put back.
+    Failed(Problem),
+}
+
+/// A version cannot be read from the store.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read version {version} of `{name}` from the store")]
+struct Unreadable {
+    name: CertName,
+    version: VersionNumber,
+    source: LoadError,
+}
+
+impl Diagnose for Unreadable {
+    fn code(&self) -> &'static str {
+        self.source.code()
+    }
+
+    fn blame(&self) -> Blame {
+        self.source.blame()
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.source.hint()
+    }
+}
+
+impl Engine {
+    /// Installs versions on a host and proves that they are served.
+    pub(super) async fn deploy(&self, name: &HostName, installs: Vec<Install>) -> Vec<Outcome> {
+        let host = &self.config.desired.hosts[name];
+        let began = Instant::now();
+        let mut results: BTreeMap<CertName, std::result::Result<Deployed, Problem>> = BTreeMap::new();
+        let mut bundles = Vec::new();
+        for install in &installs {
+            match self.bundle(install) {
+                Ok(bundle) => bundles.push(bundle),
+                Err(error) => {
+                    results.insert(install.certificate.clone(), Err(Problem::of(&error)));
+                }
+            }
+        }
+        let prover = Prover { engine: self, seen: Mutex::default() };
+        if !bundles.is_empty() {
+            match self.install(host, &bundles, &prover).await {
+                Ok(deployed) => {
+                    results.extend(deployed.into_iter().map(|(name, deployed)| (name, Ok(deployed))))
+                }
+                Err(problem) => {
+                    results.extend(
+                        bundles.iter().map(|bundle| (bundle.certificate.clone(), Err(problem.clone()))),
+                    );
+                }
+            }
+        }
+        let seen = prover.seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.record(name, installs, &bundles, results, seen, began.elapsed())
+    }
+
+    async fn install(
+        &self,
+        host: &Host,
+        bundles: &[Bundle],
+        prover: &Prover<'_>,
+    ) -> std::result::Result<Vec<(CertName, Deployed)>, Problem> {
+        let session = self.session(host).await.map_err(|error| Problem::of(&error))?;
+        let result = deploy::deploy(&session, host, bundles, prover).await;
+        result.map_err(|error| Problem::of(&error))
+    }
+
+    /// The connection to a host; one for all its transactions of a pass.
+    async fn session(&self, host: &Host) -> std::result::Result<Arc<Session>, ConnectError> {
+        let open = lock(&self.sessions).get(&host.name).filter(|session| !session.is_closed()).cloned();
+        if let Some(session) = open {
+            return Ok(session);
+        }
+        let identity: PathBuf = host.identity.clone().unwrap_or_else(|| self.store.ssh_identity());
+        let session = Arc::new(Session::open(host, &identity).await?);
+        lock(&self.sessions).insert(host.name.clone(), session.clone());
+        Ok(session)
+    }
+
+    fn bundle(&self, install: &Install) -> std::result::Result<Bundle, Unreadable> {
+        let (name, version) = (install.certificate.clone(), install.version);
+        let unreadable = |source| Unreadable { name: install.certificate.clone(), version, source };
+        let files = self.store.version(&name, version).map_err(unreadable)?;
+        let known = self.store.certificate(&name).map_err(unreadable)?;
+        let fingerprint =
+            known.versions.get(&version).map_or(Fingerprint([0; 32]), |version| version.fingerprint);
+        Ok(Bundle {
+            certificate: name,
+            version,
+            fingerprint,
+            privkey: files.privkey,
+            fullchain: files.fullchain,
+            cert: files.cert,
+            chain: files.chain,
+        })
+    }
+
+    fn record(
+        &self,
+        host: &HostName,
+        installs: Vec<Install>,
+        bundles: &[Bundle],
+        mut results: BTreeMap<CertName, std::result::Result<Deployed, Problem>>,
+        mut seen: BTreeMap<CertName, Vec<Look>>,
+        took: Duration,
+    ) -> Vec<Outcome> {
+        let now = Timestamp::now();
+        let mut outcomes = Vec::new();
+        let saved = self.store.update_host(host, |facts| {
+            for install in installs {
+                let Install { certificate, version, .. } = install;
+                let Some(result) = results.remove(&certificate) else { continue };
+                let fingerprint = bundles
+                    .iter()
+                    .find(|bundle| bundle.certificate == certificate)
+                    .map(|bundle| bundle.fingerprint);
+                let known = facts.entry(certificate.clone()).or_default();
+                let result = note(known, version, fingerprint, result, now);
+                let looks = seen.remove(&certificate).unwrap_or_default();
+                self.tell(match &result {
+                    Result::Served => {
+                        Event::Served(certificate.clone(), host.clone(), version, looks.len(), took)
+                    }
+                    Result::Pending(problem) => {
+                        Event::Pending(certificate.clone(), host.clone(), version, problem.clone())
+                    }
+                    Result::Failed(problem) => {
+                        Event::DeployFailed(certificate.clone(), host.clone(), problem.clone())
+                    }
+                });
+                outcomes.push(Outcome { certificate, version, facts: Some(known.clone()), looks, result });
+            }
+        });
+        if let Err(error) = saved {
+            // What is on the host can be observed again; that it is not noted costs one transaction.
+            tracing::warn!(host = %host, "cannot note what was deployed: {error}");
+        }
+        outcomes
+    }
+}
+
+/// Changes the facts by what a transaction came to.
+fn note(
+    facts: &mut HostFacts,
+    version: VersionNumber,
+    fingerprint: Option<Fingerprint>,
+    result: std::result::Result<Deployed, Problem>,
+    now: Timestamp,
+) -> Result {
+    let installed =
+        |pending| fingerprint.map(|fingerprint| Installed { version, fingerprint, at: now, pending });
+    match result {
+        Ok(Deployed::Served { proof }) => {
+            facts.installed = installed(false);
+            facts.failure = None;
+            if !proof.addresses.is_empty() {
+                facts.proven_at = Some(now);
+            }
+            Result::Served
+        }
+        Ok(Deployed::Pending { problem }) => {
+            facts.installed = installed(true);
+            facts.failure = None;
+            Result::Pending(problem)
+        }
+        Ok(Deployed::RolledBack { problem } | Deployed::Failed { problem }) | Err(problem) => {
+            let earlier = facts.failure.take();
+            facts.failure = Some(Failure {
+                count: earlier.as_ref().map_or(1, |failure| failure.count.saturating_add(1)),
+                first: earlier.map_or(now, |failure| failure.first),
+                last: now,
+                problem: problem.clone(),
+                revision: String::new(),
+            });
+            Result::Failed(problem)
+        }
+    }
+}
+
+/// Proves by handshakes what a host serves.
+struct Prover<'a> {
+    engine: &'a Engine,
+    seen: Mutex<BTreeMap<CertName, Vec<Look>>>,
+}
+
+/// What was found in place of the new certificate.
+#[derive(Debug, thiserror::Error)]
+enum Found {
+    #[error("{address} still serves {} for {name}, until {}", .served.fingerprint.short(), minute(.served.not_after))]
+    Other { address: SocketAddr, name: String, served: Box<Served> },
+    #[error("no TLS answer from {address} for {name}: {}", .problem.one_line())]
+    Silent { address: SocketAddr, name: String, problem: Box<Problem> },
+}
+
+impl Diagnose for Found {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Other { .. } => "host.not-served",
+            Self::Silent { .. } => "host.silent",
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        Blame::Host
+    }
+}
+
+#[async_trait]
+impl Prove for Prover<'_> {
+    async fn proves(
+        &self,
+        host: &Host,
+        name: &CertName,
+        fingerprint: &Fingerprint,
+    ) -> std::result::Result<Proof, NotProven> {
+        let began = Instant::now();
+        let certificate: &Certificate = &self.engine.config.desired.certificates[name];
+        if certificate.verify_names.is_empty() {
+            return Ok(Proof { addresses: Vec::new(), after: Duration::ZERO });
+        }
+        let addresses =
+            probe::addresses(host).await.map_err(|error| NotProven::Unreachable(Problem::of(&error)))?;
+        let observer = &self.engine.observer;
+        let roots = observer.roots(certificate);
+        let places = addresses
+            .iter()
+            .flat_map(|address| certificate.verify_names.iter().map(move |name| (*address, name)));
+        let looks = join_all(places.map(|(address, domain)| async move {
+            let question = Question { address, name: domain, key: Some(certificate.key), roots };
+            observer.probe.until_serves(question, *fingerprint, SERVED_WITHIN, Timestamp::now).await
+        }))
+        .await;
+        let all: Vec<Look> = looks.iter().map(|look| look.clone().unwrap_or_else(|last| last)).collect();
+        lock(&self.seen).insert(name.clone(), all.clone());
+        let mut silent = None;
+        for look in looks.into_iter().filter_map(std::result::Result::err) {
+            let (address, domain) = (look.address, look.name.to_string());
+            match look.seen {
+                Seen::Serving(served) => {
+                    let found = Found::Other { address, name: domain, served: Box::new(served) };
+                    return Err(NotProven::Other(Problem::of(&found)));
+                }
+                Seen::Unreachable(problem) => {
+                    silent = Some(Found::Silent { address, name: domain, problem: Box::new(problem) })
+                }
+            }
+        }
+        match silent {
+            Some(found) => Err(NotProven::Unreachable(Problem::of(&found))),
+            None => Ok(Proof {
+                addresses: all.into_iter().map(|look| (look.address, look.name)).collect(),
+                after: began.elapsed(),
+            }),
+        }
+    }
+}

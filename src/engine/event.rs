@@ -1,0 +1,68 @@
+//! What happens during a pass, as it happens: shown as progress, kept for the summary.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::acme::Step;
+use crate::model::name::{CertName, HostName, VersionNumber};
+use crate::model::plan::{Because, Install, Waiting};
+use crate::model::problem::Problem;
+
+/// One thing that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Hosts are being looked at.
+    Observing(usize),
+    /// Another process holds the lock of a certificate (pid, since, doing what).
+    Locked(CertName, String),
+    /// A certificate is being issued.
+    Issuing(CertName, Because),
+    /// How far its order is.
+    Step(CertName, Step),
+    /// A new version is in the store.
+    Issued(CertName, VersionNumber, Timestamp, Duration),
+    /// Another process has just issued it.
+    AlreadyIssued(CertName),
+    /// No new version; the problem, and when it is tried again.
+    IssueFailed(CertName, Problem, Option<Timestamp>),
+    /// Challenge records that an earlier run left are gone.
+    CleanedUp(CertName, usize),
+    /// Challenge records could not be removed; they stay noted.
+    CleanUpFailed(CertName, Problem),
+    /// Versions are being installed on a host.
+    Deploying(HostName, Vec<Install>),
+    /// A host serves a version: how many handshakes at how many addresses, after which time.
+    Served(CertName, HostName, VersionNumber, usize, Duration),
+    /// Installed; nothing on the host serves it yet.
+    Pending(CertName, HostName, VersionNumber, Problem),
+    /// Not installed, or put back.
+    DeployFailed(CertName, HostName, Problem),
+    /// The run was told to end.
+    Ending,
+}
+
+/// Who is told of events.
+pub trait Listener: Send + Sync {
+    /// Takes note of one.
+    fn notice(&self, event: &Event);
+}
+
+/// What a pass came to.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// Versions that were issued.
+    pub issued: Vec<(CertName, VersionNumber, Timestamp)>,
+    /// What is now served where, proven from outside.
+    pub served: Vec<(CertName, HostName, VersionNumber)>,
+    /// What was installed but is not used yet.
+    pub pending: Vec<(CertName, HostName, Problem)>,
+    /// What failed; without a host: issuing or cleaning up.
+    pub failed: Vec<(CertName, Option<HostName>, Problem)>,
+    /// Certificates whose lock another process kept, with its holder.
+    pub locked: Vec<(CertName, String)>,
+    /// What waits, and why.
+    pub waiting: Vec<Waiting>,
+    /// Whether the pass was cut short by a signal.
+    pub interrupted: bool,
+}

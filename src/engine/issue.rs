@@ -1,0 +1,572 @@
+//! Issuing one certificate: one attempt, under its lock, with everything durable before its effect.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use super::{Engine, Event, lock};
+use crate::acme::{self, Ca, Challenge, Issued, Journal, Solver, Step, Wanted};
+use crate::dns::{self, Change, TxtRecord};
+use crate::model::desired::{Certificate, Issuer};
+use crate::model::name::{CertName, IssuerName, VersionNumber};
+use crate::model::plan::{Action, Deploying, Request, plan};
+use crate::model::problem::{Blame, Diagnose, Problem, Retry};
+use crate::model::schedule::{self, NextAttempt};
+use crate::model::state::{CertState, Failure, OpenOrder, RenewalInfo, State, TxtDebt, Version};
+use crate::store::{AccountLock, CertLock, Holder, LoadError, LockError, SaveError, Store, VersionFiles};
+
+/// For one order, from the first request to the certificate; the CA's own steps have shorter ones.
+const ORDER: Duration = Duration::from_secs(15 * 60);
+/// How often a lock that another process holds is tried again.
+const LOCK_RETRY: Duration = Duration::from_millis(100);
+/// How long the CA is not asked again for a renewal window after it gave none.
+const NO_WINDOW: Duration = Duration::from_secs(6 * 3600);
+
+/// What one attempt came to.
+pub(super) enum Outcome {
+    /// A new version is in the store.
+    Issued { number: VersionNumber, known: CertState },
+    /// It was not needed any more once the lock was ours.
+    AlreadyDone { known: CertState },
+    /// No new version; noted in the store where that was possible.
+    Failed { problem: Problem, next: Option<Timestamp>, known: Option<CertState> },
+    /// Another process kept the lock for longer than we wait.
+    Locked(String),
+}
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The CA's side.
+    #[error("cannot issue `{0}`")]
+    Acme(CertName, #[source] acme::Error),
+    /// Making the key.
+    #[error("cannot make a key for `{0}`")]
+    Key(CertName, #[source] acme::KeyError),
+    /// Connecting to the CA; shared by all certificates that wait for it.
+    #[error("cannot issue `{0}`")]
+    Ca(CertName, #[source] Arc<acme::Error>),
+    /// Taking longer than an order may.
+    #[error("cannot issue `{certificate}`: gave up after {} minutes", ORDER.as_secs() / 60)]
+    Deadline {
+        /// The certificate.
+        certificate: CertName,
+    },
+    /// Writing to the store.
+    #[error("cannot note the progress of `{0}` in the store")]
+    Save(CertName, #[source] SaveError),
+    /// Reading from the store.
+    #[error("cannot read what the store knows of `{0}`")]
+    Load(CertName, #[source] LoadError),
+    /// Locking.
+    #[error("cannot lock `{0}`")]
+    Lock(CertName, #[source] LockError),
+}
+
+impl Diagnose for Error {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Acme(_, error) => error.code(),
+            Self::Key(_, error) => error.code(),
+            Self::Ca(_, error) => error.code(),
+            Self::Deadline { .. } => "acme.timeout",
+            Self::Save(_, error) => error.code(),
+            Self::Load(_, error) => error.code(),
+            Self::Lock(_, error) => error.code(),
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Acme(_, error) => error.blame(),
+            Self::Key(_, error) => error.blame(),
+            Self::Ca(_, error) => error.blame(),
+            Self::Deadline { .. } => Blame::Issuer,
+            Self::Save(_, error) => error.blame(),
+            Self::Load(_, error) => error.blame(),
+            Self::Lock(_, error) => error.blame(),
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Acme(_, error) => error.retry(),
+            Self::Ca(_, error) => error.retry(),
+            _ => Retry::Backoff,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Acme(_, error) => error.hint(),
+            Self::Key(_, error) => error.hint(),
+            Self::Ca(_, error) => error.hint(),
+            Self::Deadline { .. } => None,
+            Self::Save(_, error) => error.hint(),
+            Self::Load(_, error) => error.hint(),
+            Self::Lock(_, error) => error.hint(),
+        }
+    }
+}
+
+impl Engine {
+    /// One attempt at a new version of a certificate.
+    pub(super) async fn issue(&self, name: &CertName, request: &Request) -> Outcome {
+        // Both are only closed with the engine itself.
+        let Ok(_permit) = self.orders.acquire().await else {
+            return Outcome::Locked(String::new());
+        };
+        let began = Instant::now();
+        let certificate = &self.config.desired.certificates[name];
+        let cert_lock = match self.lock_certificate(name, "renewing").await {
+            Ok(Some(held)) => held,
+            Ok(None) => return Outcome::Locked(self.holder(name)),
+            Err(error) => return failed(&Error::Lock(name.clone(), error)),
+        };
+        let known = match self.store.certificate(name) {
+            Ok(known) => known,
+            Err(error) => return failed(&Error::Load(name.clone(), error)),
+        };
+        if !self.still_wanted(name, &known, request) {
+            return Outcome::AlreadyDone { known };
+        }
+        let attempt = Attempt { engine: self, certificate, cert_lock: &cert_lock, known: Mutex::new(known) };
+        let result = match tokio::time::timeout(ORDER, attempt.run()).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Deadline { certificate: name.clone() }),
+        };
+        // Success or not, our records go; what cannot be removed stays noted and is a later action.
+        if let Err(problem) = self.clean_up_of(name).await {
+            self.tell(Event::CleanUpFailed(name.clone(), problem));
+        }
+        let known = attempt.known.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match result {
+            Ok(number) => {
+                if let Some(version) = known.versions.get(&number) {
+                    self.tell(Event::Issued(name.clone(), number, version.not_after, began.elapsed()));
+                }
+                Outcome::Issued { number, known }
+            }
+            Err(error) => self.note_failure(certificate, &cert_lock, known, &error),
+        }
+    }
+
+    /// Asks the plan again after the lock is ours: another process may have been faster.
+    fn still_wanted(&self, name: &CertName, known: &CertState, request: &Request) -> bool {
+        let state = State { certificates: [(name.clone(), known.clone())].into(), ..State::default() };
+        let request =
+            Request { only: Some([name.clone()].into()), deploying: Deploying::No, ..request.clone() };
+        let plan = plan(
+            &self.config.desired,
+            &state,
+            &crate::model::observed::Observed::default(),
+            &request,
+            Timestamp::now(),
+        );
+        plan.actions.iter().any(|action| matches!(action, Action::Issue { .. }))
+    }
+
+    fn note_failure(
+        &self,
+        certificate: &Certificate,
+        cert_lock: &CertLock,
+        mut known: CertState,
+        error: &Error,
+    ) -> Outcome {
+        let problem = Problem::of(error);
+        let now = Timestamp::now();
+        let earlier = known.failure.take().filter(|failure| failure.revision == certificate.revision);
+        let failure = Failure {
+            count: earlier.as_ref().map_or(1, |failure| failure.count.saturating_add(1)),
+            first: earlier.map_or(now, |failure| failure.first),
+            last: now,
+            problem: problem.clone(),
+            revision: certificate.revision.clone(),
+        };
+        let newest = known.newest().map(|(_, version)| version);
+        let next = match schedule::next_attempt(&failure, &certificate.revision, newest) {
+            NextAttempt::At(at) => Some(at),
+            NextAttempt::AfterChange => None,
+        };
+        known.failure = Some(failure);
+        let saved = self.store.save_certificate(cert_lock, &known);
+        if let Err(error) = saved {
+            // The first problem is the one to mend; that it could not be noted is said beside it.
+            self.tell(Event::CleanUpFailed(certificate.name.clone(), Problem::of(&error)));
+        }
+        Outcome::Failed { problem, next, known: Some(known) }
+    }
+
+    /// The certificate's lock, waiting for another process as long as `--wait` allows.
+    pub(super) async fn lock_certificate(
+        &self,
+        name: &CertName,
+        doing: &str,
+    ) -> Result<Option<CertLock>, LockError> {
+        let until = Instant::now() + self.lock_wait;
+        let mut said = None;
+        loop {
+            match self.store.lock_certificate(name, doing, Timestamp::now()) {
+                Ok(held) => return Ok(Some(held)),
+                Err(LockError::Held(holder)) => {
+                    let holder = in_words(holder);
+                    if said.as_ref() != Some(&holder) {
+                        self.tell(Event::Locked(name.clone(), holder.clone()));
+                        said = Some(holder);
+                    }
+                    if Instant::now() >= until {
+                        return Ok(None);
+                    }
+                    tokio::time::sleep(LOCK_RETRY).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn holder(&self, name: &CertName) -> String {
+        match self.store.lock_certificate(name, "looking", Timestamp::now()) {
+            Err(LockError::Held(holder)) => in_words(holder),
+            _ => in_words(None),
+        }
+    }
+
+    /// Our account at an issuer; opened once for all certificates of a pass.
+    pub(super) fn ca(&self, issuer: &Issuer) -> super::OpeningCa {
+        let mut cas = lock(&self.cas);
+        let opening = cas.entry(issuer.name.clone()).or_insert_with(|| {
+            let issuer = issuer.clone();
+            let accounts = Accounts { store: self.store.clone() };
+            let wait = self.lock_wait;
+            async move {
+                // Only the first of two processes registers the account.
+                let _turn = accounts.turn(&issuer, wait).await;
+                Ca::open(&issuer, &accounts).await.map_err(Arc::new)
+            }
+            .boxed()
+            .shared()
+        });
+        opening.clone()
+    }
+
+    /// Whether the CA is to be asked for its renewal window (RFC 9773).
+    pub(super) fn should_ask(&self, name: &CertName, state: &State) -> bool {
+        let now = Timestamp::now();
+        let Some(certificate) = self.config.desired.certificates.get(name) else { return false };
+        let Some(known) = state.certificates.get(name) else { return false };
+        let Some((_, version)) = known.newest() else { return false };
+        let same_ca = self
+            .config
+            .desired
+            .issuers
+            .get(&certificate.issuer)
+            .is_some_and(|i| i.directory == version.directory);
+        let fresh = known
+            .renewal_info
+            .as_ref()
+            .is_some_and(|info| info.fingerprint == version.fingerprint && info.ask_again > now);
+        same_ca
+            && !fresh
+            && version.ari_id.is_some()
+            && version.not_after > now
+            && certificate.renew_before.is_none()
+    }
+
+    /// Asks the CA for its renewal window and notes the answer. Without one, the fractions of the
+    /// life decide; so nothing here is an error.
+    pub(super) async fn ask_renewal_info(&self, name: &CertName) {
+        let certificate = &self.config.desired.certificates[name];
+        let Some(issuer) = self.config.desired.issuers.get(&certificate.issuer) else { return };
+        let Ok(known) = self.store.certificate(name) else { return };
+        let Some((fingerprint, Some(id))) =
+            known.newest().map(|(_, version)| (version.fingerprint, version.ari_id.clone()))
+        else {
+            return;
+        };
+        let Ok(ca) = self.ca(issuer).await else { return };
+        let now = Timestamp::now();
+        let mut info =
+            RenewalInfo { fingerprint, window: None, explanation: None, ask_again: later(now, NO_WINDOW) };
+        if ca.has_ari()
+            && let Ok(suggestion) = ca.renewal_info(&id).await
+        {
+            info.window = suggestion.window;
+            info.explanation = suggestion.explanation;
+            info.ask_again = later(now, suggestion.ask_again_in);
+        }
+        // Whoever holds the lock is renewing it: then the answer is out of date anyway.
+        let Ok(cert_lock) = self.store.lock_certificate(name, "noting the CA's renewal window", now) else {
+            return;
+        };
+        let Ok(mut known) = self.store.certificate(name) else { return };
+        if known.newest().is_some_and(|(_, version)| version.fingerprint == fingerprint) {
+            known.renewal_info = Some(info);
+            if let Err(error) = self.store.save_certificate(&cert_lock, &known) {
+                tracing::warn!(certificate = %name, "cannot note the CA's renewal window: {error}");
+            }
+        }
+    }
+}
+
+/// One attempt under way.
+struct Attempt<'a> {
+    engine: &'a Engine,
+    certificate: &'a Certificate,
+    cert_lock: &'a CertLock,
+    known: Mutex<CertState>,
+}
+
+impl Attempt<'_> {
+    fn name(&self) -> &CertName {
+        &self.certificate.name
+    }
+
+    async fn run(&self) -> Result<VersionNumber, Error> {
+        let issuer = &self.engine.config.desired.issuers[&self.certificate.issuer];
+        let ca = self.engine.ca(issuer).await.map_err(|error| Error::Ca(self.name().clone(), error))?;
+        let (key_pem, resume) = self.key(issuer)?;
+        let resumed = resume.is_some();
+        match self.order(&ca, issuer, key_pem, resume).await {
+            // An order that an earlier run left can have ended meanwhile: then a new one. A new one
+            // that ends badly is this attempt's failure: another would only burn the CA's limits.
+            Err(Error::Acme(_, error)) if resumed && error.order_is_over() => {
+                let (key_pem, resume) = self.key(issuer)?;
+                self.order(&ca, issuer, key_pem, resume).await
+            }
+            result => result,
+        }
+    }
+
+    async fn order(
+        &self,
+        ca: &Ca,
+        issuer: &Issuer,
+        key_pem: Zeroizing<String>,
+        resume: Option<String>,
+    ) -> Result<VersionNumber, Error> {
+        let replaces = {
+            let known = lock(&self.known);
+            let newest = known.newest().map(|(_, version)| version);
+            newest
+                .filter(|version| version.directory == issuer.directory && ca.has_ari())
+                .and_then(|version| version.ari_id.clone())
+        };
+        let wanted = Wanted {
+            domains: self.certificate.domains.clone(),
+            key: self.certificate.key,
+            replaces,
+            resume,
+            key_pem: key_pem.clone(),
+        };
+        let progress = |step: Step| self.engine.tell(Event::Step(self.name().clone(), step));
+        let issued = ca.issue(&wanted, self, self, &progress).await.map_err(|error| {
+            if error.order_is_over() {
+                lock(&self.known).order = None;
+            }
+            Error::Acme(self.name().clone(), error)
+        })?;
+        self.keep(issuer, issued, key_pem)
+    }
+
+    /// The key of the open order, if there is one for just this, else a new one, durable.
+    fn key(&self, issuer: &Issuer) -> Result<(Zeroizing<String>, Option<String>), Error> {
+        let store = &self.engine.store;
+        let save = |error| Error::Save(self.name().clone(), error);
+        let mut known = lock(&self.known);
+        let fits = known.order.as_ref().is_some_and(|order| {
+            order.domains == self.certificate.domains
+                && order.directory == issuer.directory
+                && order.key == self.certificate.key
+        });
+        if fits {
+            let key =
+                store.order_key(self.name()).map_err(|error| Error::Load(self.name().clone(), error))?;
+            if let (Some(key), Some(order)) = (key, &known.order) {
+                return Ok((key, order.url.clone()));
+            }
+        }
+        let key =
+            acme::new_key(self.certificate.key).map_err(|error| Error::Key(self.name().clone(), error))?;
+        known.order = None;
+        store.save_certificate(self.cert_lock, &known).map_err(save)?;
+        store.save_order_key(self.cert_lock, &key).map_err(save)?;
+        known.order = Some(OpenOrder {
+            url: None,
+            domains: self.certificate.domains.clone(),
+            issuer: issuer.name.clone(),
+            directory: issuer.directory.clone(),
+            key: self.certificate.key,
+            started: Timestamp::now(),
+        });
+        store.save_certificate(self.cert_lock, &known).map_err(save)?;
+        Ok((key, None))
+    }
+
+    /// Files first, then the fact that they are there; the order stays open until then.
+    fn keep(
+        &self,
+        issuer: &Issuer,
+        issued: Issued,
+        key_pem: Zeroizing<String>,
+    ) -> Result<VersionNumber, Error> {
+        let store = &self.engine.store;
+        let save = |error| Error::Save(self.name().clone(), error);
+        let mut known = lock(&self.known);
+        let number = known.newest().map_or(VersionNumber::FIRST, |(number, _)| number.next());
+        let files = VersionFiles {
+            privkey: key_pem,
+            fullchain: issued.fullchain,
+            cert: issued.cert,
+            chain: issued.chain,
+        };
+        store.save_version(self.cert_lock, number, &files).map_err(save)?;
+        known.versions.insert(
+            number,
+            Version {
+                domains: self.certificate.domains.clone(),
+                issuer: issuer.name.clone(),
+                directory: issuer.directory.clone(),
+                key: self.certificate.key,
+                serial: issued.leaf.serial,
+                fingerprint: issued.leaf.fingerprint,
+                not_before: issued.leaf.not_before,
+                not_after: issued.leaf.not_after,
+                issued_at: Timestamp::now(),
+                ari_id: issued.leaf.ari_id,
+            },
+        );
+        known.order = None;
+        known.failure = None;
+        known.renewal_info = None;
+        store.save_certificate(self.cert_lock, &known).map_err(save)?;
+        if let Err(error) = store.drop_order_key(self.cert_lock) {
+            tracing::warn!(certificate = %self.name(), "cannot remove the key of the finished order: {error}");
+        }
+        Ok(number)
+    }
+}
+
+impl Journal for Attempt<'_> {
+    fn ordered(&self, url: &str) -> Result<(), Box<dyn Diagnose + Send + Sync>> {
+        let mut known = lock(&self.known);
+        if let Some(order) = &mut known.order {
+            order.url = Some(url.to_owned());
+        }
+        self.engine.store.save_certificate(self.cert_lock, &known).map_err(boxed)
+    }
+}
+
+#[async_trait]
+impl Solver for Attempt<'_> {
+    async fn present(&self, challenges: &[Challenge]) -> Result<(), Box<dyn Diagnose + Send + Sync>> {
+        let engine = self.engine;
+        let Some(account) = engine.account(&self.certificate.dns) else {
+            return Err(boxed(super::clean::NoAccount(self.certificate.dns.clone())));
+        };
+        // One name may have several values (the apex and its wildcard): resolve each name once.
+        let mut wanted: std::collections::BTreeMap<&str, Vec<String>> = std::collections::BTreeMap::new();
+        for challenge in challenges {
+            wanted.entry(challenge.domain.base()).or_default().push(challenge.value.clone());
+        }
+        let places = futures::future::try_join_all(wanted.into_iter().map(|(domain, values)| async move {
+            let place = engine.lookup.challenge(domain).await?;
+            Ok::<_, dns::Error>((place, values))
+        }))
+        .await
+        .map_err(boxed)?;
+        // Noted before the effect: whatever happens next, the records are found and removed.
+        let mut changes = Vec::new();
+        for (place, values) in &places {
+            for value in values {
+                let debt = TxtDebt {
+                    certificate: self.certificate.name.clone(),
+                    dns: self.certificate.dns.clone(),
+                    zone: place.zone.clone(),
+                    owner: place.owner.clone(),
+                    value: value.clone(),
+                    since: Timestamp::now(),
+                };
+                engine.store.add_debt(&debt).map_err(boxed)?;
+                changes.push(Change::Add(TxtRecord {
+                    zone: debt.zone,
+                    owner: debt.owner,
+                    value: debt.value,
+                    ttl: account.ttl,
+                }));
+            }
+        }
+        futures::future::try_join_all(changes.into_iter().map(|change| engine.zones.change(account, change)))
+            .await
+            .map_err(boxed)?;
+        futures::future::try_join_all(
+            places
+                .iter()
+                .map(|(place, values)| engine.lookup.propagated(account, &place.zone, &place.owner, values)),
+        )
+        .await
+        .map_err(boxed)?;
+        Ok(())
+    }
+}
+
+/// Accounts kept in the store.
+struct Accounts {
+    store: Store,
+}
+
+impl Accounts {
+    /// The right to register the account, while there is none. Without it (nobody lets go of it, or
+    /// the disk has no locks) an account too many is better than no certificate.
+    async fn turn(&self, issuer: &Issuer, wait: Duration) -> Option<AccountLock> {
+        let until = Instant::now() + wait;
+        loop {
+            if !matches!(self.store.account(&issuer.name, &issuer.directory), Ok(None)) {
+                return None;
+            }
+            match self.store.lock_account(&issuer.name, &issuer.directory, "registering", Timestamp::now()) {
+                Ok(turn) => return Some(turn),
+                Err(LockError::Held(_)) if Instant::now() < until => tokio::time::sleep(LOCK_RETRY).await,
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+impl acme::Accounts for Accounts {
+    fn load(
+        &self,
+        issuer: &IssuerName,
+        directory: &str,
+    ) -> Result<Option<Zeroizing<String>>, Box<dyn Diagnose + Send + Sync>> {
+        self.store.account(issuer, directory).map_err(boxed)
+    }
+
+    fn save(
+        &self,
+        issuer: &IssuerName,
+        directory: &str,
+        credentials: &str,
+    ) -> Result<(), Box<dyn Diagnose + Send + Sync>> {
+        self.store.save_account(issuer, directory, credentials).map_err(boxed)
+    }
+}
+
+fn in_words(holder: Option<Holder>) -> String {
+    holder.map_or_else(|| "another process".to_owned(), |holder| holder.to_string())
+}
+
+fn boxed(error: impl Diagnose + Send + Sync + 'static) -> Box<dyn Diagnose + Send + Sync> {
+    Box::new(error)
+}
+
+fn failed(error: &Error) -> Outcome {
+    Outcome::Failed { problem: Problem::of(error), next: None, known: None }
+}
+
+fn later(now: Timestamp, time: Duration) -> Timestamp {
+    now.checked_add(time).unwrap_or(Timestamp::MAX)
+}

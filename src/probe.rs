@@ -1,0 +1,244 @@
+//! Looks from outside: which certificate does this address serve for this name, right now.
+//!
+//! A look is one fresh TLS handshake, as a visitor makes it. Any certificate is taken, since the
+//! point is to see it; but the server must prove that it holds the key. Whether a visitor would
+//! trust the chain is judged afterwards, by [`Roots`], at a time that is a parameter.
+//!
+//! Servers are hostile until shown otherwise: bytes and time of a look are limited.
+
+mod addresses;
+mod error;
+mod roots;
+mod stream;
+mod verifier;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use crate::model::cert::Leaf;
+use crate::model::desired::KeyType;
+use crate::model::name::{Domain, Fingerprint};
+use crate::model::observed::{Look, Seen, Served};
+use crate::model::problem::Problem;
+pub use addresses::{AddressError, addresses, has_route};
+pub use error::{LookError, Step};
+pub use roots::{Roots, RootsError};
+use stream::Watched;
+use verifier::AnyCertificate;
+
+/// What is asked of which server.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The server: no name is looked up, no proxy asked.
+    pub address: SocketAddr,
+    /// The name asked for (SNI); for a wildcard, some name under it.
+    pub name: &'a Domain,
+    /// The type of key wanted: a host may have an RSA and an ECDSA certificate for one name.
+    pub key: Option<KeyType>,
+    /// What the chain should lead to.
+    pub roots: &'a Roots,
+}
+
+/// Makes looks; to be made once and used by all.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    any: Arc<ClientConfig>,
+    ecdsa: Arc<ClientConfig>,
+    rsa: Arc<ClientConfig>,
+    deadline: Duration,
+}
+
+impl Probe {
+    /// A probe whose looks take five seconds at most.
+    pub fn new() -> Self {
+        Self {
+            any: client(AnyCertificate::all()),
+            ecdsa: client(AnyCertificate::ecdsa()),
+            rsa: client(AnyCertificate::rsa()),
+            deadline: Duration::from_secs(5),
+        }
+    }
+
+    /// Another limit for the whole of a look.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// One look.
+    ///
+    /// A server that has no certificate for the wanted type of key is asked again for any: what
+    /// it serves instead is what its visitors get.
+    pub async fn look(&self, question: Question<'_>, now: impl Fn() -> Timestamp + Send + Sync) -> Look {
+        self.look_within(question, self.deadline, &now).await
+    }
+
+    /// Looks until the leaf with this fingerprint was served three times in a row, within
+    /// `deadline`; the last look tells what was seen, `Err` when it came to nothing.
+    ///
+    /// Three times, because for a moment after a reload old and new workers both answer.
+    pub async fn until_serves(
+        &self,
+        question: Question<'_>,
+        fingerprint: Fingerprint,
+        deadline: Duration,
+        now: impl Fn() -> Timestamp + Send + Sync,
+    ) -> Result<Look, Look> {
+        let end = Instant::now() + deadline;
+        let mut in_a_row = 0;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // Once it is served, the deadline does not cut the counting short.
+            let left = end.saturating_duration_since(Instant::now()).max(LAST_CHANCE);
+            let look = self.look_within(question, left.min(self.deadline), &now).await;
+            if matches!(&look.seen, Seen::Serving(served) if served.fingerprint == fingerprint) {
+                in_a_row += 1;
+                pause = FIRST_PAUSE;
+            } else {
+                in_a_row = 0;
+                pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+            }
+            if in_a_row == TIMES {
+                return Ok(look);
+            }
+            if in_a_row == 0 && Instant::now() + pause >= end {
+                return Err(look);
+            }
+            sleep(pause).await;
+        }
+    }
+
+    async fn look_within(
+        &self,
+        question: Question<'_>,
+        deadline: Duration,
+        now: &(impl Fn() -> Timestamp + Send + Sync),
+    ) -> Look {
+        let seen = match self.chain(&question, deadline).await {
+            Ok(chain) => served(&chain, &question, now()),
+            Err(error) => Err(error),
+        };
+        Look {
+            address: question.address,
+            name: question.name.clone(),
+            at: now(),
+            seen: match seen {
+                Ok(served) => Seen::Serving(served),
+                Err(error) => Seen::Unreachable(Problem::of(&error)),
+            },
+        }
+    }
+
+    /// The chain that is served, leaf first.
+    async fn chain(&self, question: &Question<'_>, deadline: Duration) -> Result<Vec<Vec<u8>>, LookError> {
+        let end = Instant::now() + deadline;
+        let wanted = match question.key {
+            None => &self.any,
+            Some(KeyType::EcdsaP256 | KeyType::EcdsaP384) => &self.ecdsa,
+            Some(KeyType::Rsa2048 | KeyType::Rsa4096) => &self.rsa,
+        };
+        let result = handshake(wanted, question, end, deadline).await;
+        match &result {
+            // The server's way to say that it has no such certificate; but maybe another one.
+            Err(LookError::Handshake { source, .. })
+                if matches!(**source, rustls::Error::AlertReceived(_)) && !Arc::ptr_eq(wanted, &self.any) =>
+            {
+                handshake(&self.any, question, end, deadline).await
+            }
+            _ => result,
+        }
+    }
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+async fn handshake(
+    config: &Arc<ClientConfig>,
+    question: &Question<'_>,
+    end: Instant,
+    deadline: Duration,
+) -> Result<Vec<Vec<u8>>, LookError> {
+    let address = question.address;
+    let late = |step| move |_| LookError::Timeout { address, step, after: deadline };
+    let connection = timeout_at(end, TcpStream::connect(address))
+        .await
+        .map_err(late(Step::Connect))?
+        .map_err(|error| LookError::connecting(address, error))?;
+    // Else each flight of TLS 1.2 waits 40 ms for a delayed acknowledgement.
+    connection.set_nodelay(true).map_err(|error| LookError::connecting(address, error))?;
+    let connecting = TlsConnector::from(config.clone())
+        .connect(server_name(question.name), Watched::new(connection))
+        .into_fallible();
+    let stream = timeout_at(end, connecting)
+        .await
+        .map_err(late(Step::Handshake))?
+        .map_err(|(error, watched)| LookError::shaking_hands(question, error, &watched))?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    if chain.is_empty() {
+        return Err(LookError::NoCertificate { address, name: question.name.clone() });
+    }
+    Ok(chain.iter().map(|certificate| certificate.to_vec()).collect())
+}
+
+/// What a chain is to a visitor.
+fn served(chain: &[Vec<u8>], question: &Question<'_>, at: Timestamp) -> Result<Served, LookError> {
+    let leaf = Leaf::parse(&chain[0]).map_err(|source| LookError::BadCertificate {
+        address: question.address,
+        name: question.name.clone(),
+        source,
+    })?;
+    Ok(Served {
+        fingerprint: leaf.fingerprint,
+        serial: leaf.serial,
+        not_before: leaf.not_before,
+        not_after: leaf.not_after,
+        issuer: leaf.issuer,
+        distrust: question.roots.distrust(chain, question.name, at),
+    })
+}
+
+fn client(verifier: AnyCertificate) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::builder_with_provider(verifier.provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has cipher suites for TLS 1.2 and 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    // A resumed session would show the certificate of another day.
+    config.resumption = Resumption::disabled();
+    Arc::new(config)
+}
+
+/// The name to ask for; a wildcard cannot be asked for, but a name under it can.
+fn server_name(name: &Domain) -> ServerName<'static> {
+    let text = match name.is_wildcard() {
+        true => format!("any.{}", name.base()),
+        false => name.base().to_owned(),
+    };
+    ServerName::try_from(text)
+        .or_else(|_| ServerName::try_from(name.base().to_owned()))
+        .expect("a domain is a valid DNS name")
+}
+
+/// So many looks in a row must agree.
+const TIMES: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// The least time that a look gets.
+const LAST_CHANCE: Duration = Duration::from_millis(500);

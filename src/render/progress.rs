@@ -1,0 +1,179 @@
+//! Events as they happen: a line per certificate and host on a terminal, plain lines elsewhere.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::problem;
+use crate::acme::Step;
+use crate::engine::{Event, Listener};
+use crate::model::plan::minute;
+use crate::model::problem::Problem;
+
+/// Shows events on standard error.
+pub struct Progress {
+    terminal: Option<Terminal>,
+}
+
+struct Terminal {
+    all: MultiProgress,
+    lines: Mutex<HashMap<String, ProgressBar>>,
+}
+
+/// What an event means for its line.
+enum Line {
+    /// Something begins or goes on.
+    Doing(String, String),
+    /// It has ended well.
+    Done(String, String),
+    /// It has ended with an error.
+    Failed(String, String),
+    /// Worth a line of its own.
+    Said(String),
+}
+
+impl Progress {
+    /// Moving lines when standard error is a terminal, else plain ones.
+    pub fn new() -> Self {
+        let moving =
+            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let terminal = moving.then(|| Terminal { all: MultiProgress::new(), lines: Mutex::default() });
+        Self { terminal }
+    }
+
+    fn show(&self, line: Line) {
+        match (&self.terminal, line) {
+            (Some(terminal), line) => terminal.show(line),
+            (None, Line::Doing(subject, text) | Line::Done(subject, text)) => {
+                say(&format!("{subject}: {text}"))
+            }
+            (None, Line::Failed(_, text) | Line::Said(text)) => say(&text),
+        }
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Terminal {
+    fn show(&self, line: Line) {
+        match line {
+            Line::Doing(subject, text) => {
+                let bar = self.bar(&subject);
+                bar.set_message(format!("{subject}: {text}"));
+            }
+            Line::Done(subject, text) => {
+                self.bar(&subject).finish_with_message(format!("✓ {subject}: {text}"))
+            }
+            Line::Failed(subject, text) => {
+                self.bar(&subject).finish_and_clear();
+                self.all.suspend(|| say(&text));
+            }
+            Line::Said(text) => self.all.suspend(|| say(&text)),
+        }
+    }
+
+    fn bar(&self, subject: &str) -> ProgressBar {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = lines.entry(subject.to_owned()).or_insert_with(|| {
+            let bar = self.all.add(ProgressBar::new_spinner());
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        bar.clone()
+    }
+}
+
+impl Listener for Progress {
+    fn notice(&self, event: &Event) {
+        self.show(match event {
+            Event::Observing(0) => return,
+            Event::Observing(count) => {
+                Line::Said(format!("looking at {count} {}", if *count == 1 { "host" } else { "hosts" }))
+            }
+            Event::Locked(name, holder) => Line::Doing(name.to_string(), format!("waits for {holder}")),
+            Event::Issuing(name, because) => Line::Doing(name.to_string(), format!("issuing, {because}")),
+            Event::Step(name, step) => Line::Doing(name.to_string(), step_words(*step)),
+            Event::Issued(name, version, not_after, took) => Line::Done(
+                name.to_string(),
+                format!("version {version} issued in {}, valid until {}", seconds(*took), minute(*not_after)),
+            ),
+            Event::AlreadyIssued(name) => {
+                Line::Done(name.to_string(), "another process has just issued it".into())
+            }
+            Event::IssueFailed(name, why, next) => {
+                let next = match next {
+                    Some(at) => format!("tried again from {}", minute(*at)),
+                    None => "not tried again until certs.toml changes, or with --force".to_owned(),
+                };
+                Line::Failed(name.to_string(), problem(why, Some(&next)))
+            }
+            Event::CleanedUp(name, count) => {
+                Line::Said(format!("{name}: {count} challenge records of an earlier run removed"))
+            }
+            Event::CleanUpFailed(name, why) => Line::Said(problem(
+                why,
+                Some(&format!("the challenge records of `{name}` stay noted; the next run tries again")),
+            )),
+            Event::Deploying(host, installs) => {
+                let what: Vec<String> = installs
+                    .iter()
+                    .map(|install| format!("{} version {}", install.certificate, install.version))
+                    .collect();
+                let what =
+                    if what.len() > 3 { format!("{} certificates", what.len()) } else { what.join(", ") };
+                Line::Doing(host.to_string(), format!("deploying {what}"))
+            }
+            Event::Served(name, host, version, looks, took) => {
+                let proof = match looks {
+                    0 => "installed; not probed (verify-names is empty)".to_owned(),
+                    1 => format!("serves it, proven by TLS at 1 address, {}", seconds(*took)),
+                    looks => format!("serves it, proven by TLS in {looks} places, {}", seconds(*took)),
+                };
+                Line::Done(host.to_string(), format!("{name} version {version}: {proof}"))
+            }
+            Event::Pending(name, host, version, why) => Line::Done(
+                host.to_string(),
+                format!("{name} version {version} installed, not in use: {}", why.one_line()),
+            ),
+            Event::DeployFailed(_, host, why) => Line::Failed(host.to_string(), failed_deploy(why)),
+            Event::Ending => Line::Said("ending: removing challenge records first".into()),
+        });
+    }
+}
+
+fn step_words(step: Step) -> String {
+    match step {
+        Step::Ordered => "ordered".to_owned(),
+        Step::Presenting(1) => "setting a challenge record, waiting for every name server".to_owned(),
+        Step::Presenting(count) => {
+            format!("setting {count} challenge records, waiting for every name server")
+        }
+        Step::Validating => "the CA looks at the challenge records".to_owned(),
+        Step::Finalizing => "the CA signs".to_owned(),
+        Step::Downloading => "fetching the certificate".to_owned(),
+    }
+}
+
+fn failed_deploy(why: &Problem) -> String {
+    problem(why, Some("the version stays in the store; every pass tries again, without a new order"))
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+/// A line on standard error; one that cannot be written is nobody's to read.
+fn say(text: &str) {
+    let mut error = std::io::stderr().lock();
+    let _ = writeln!(error, "{text}");
+}
