@@ -144,6 +144,10 @@ pub enum Lacks {
     Older(VersionNumber),
     /// Something else is served there, until this time.
     Serves(Fingerprint, Timestamp),
+    /// What is served there ended at this time.
+    Expired(Fingerprint, Timestamp),
+    /// What is served there is not trusted, and why.
+    Distrusted(Fingerprint, String),
     /// It is installed, but nothing answers.
     Silent,
     /// A person asked.

@@ -262,8 +262,13 @@ fn certificate_report(
             }
             NextAttempt::At(at) => format!("tried {}, again at {}", times(failure.count), minute(at)),
         };
-        // What visitors get, where that was seen.
-        let served = places.iter().flat_map(Place::served).map(|served| served.not_after).min();
+        // What visitors get, where that was seen; somebody's self-signed one is not in use.
+        let served = places
+            .iter()
+            .flat_map(Place::served)
+            .filter(|served| served.distrust.is_none() || served.not_after <= now)
+            .map(|served| served.not_after)
+            .min();
         let margin = match served.or_else(|| version.map(|version| version.not_after)) {
             Some(end) => format!("the certificate in use {}", ends(end, now)),
             None => "there is no certificate in the store yet".to_owned(),

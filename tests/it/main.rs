@@ -1,11 +1,15 @@
-//! All tests against real parts, in one binary.
+//! All tests of the crate from outside, against real parts where there are any; in one binary.
 
 #[path = "../world/mod.rs"]
 mod world;
 
 mod acme;
+mod architecture;
 mod config;
 mod dns;
+mod facts;
 mod lifecycle;
+mod planner_properties;
+mod scenarios;
 mod tool;
 mod world_itself;

@@ -84,13 +84,21 @@ impl<'a> Place<'a> {
             return Decision::Wait(waiting);
         }
         match others.iter().min_by_key(|served| served.not_after) {
-            Some(served) => Decision::Act(Lacks::Serves(served.fingerprint, served.not_after)),
+            Some(served) => Decision::Act(self.instead_of(served)),
             None => match (current, installed) {
                 (Some(_), _) if silent.is_none() => Decision::Nothing,
                 (Some(_), _) => Decision::Act(Lacks::Silent),
                 (None, Some(older)) => Decision::Act(Lacks::Older(older.version)),
                 (None, None) => Decision::Act(Lacks::Never),
             },
+        }
+    }
+
+    fn instead_of(&self, served: &Served) -> Lacks {
+        match &served.distrust {
+            _ if served.not_after <= self.now => Lacks::Expired(served.fingerprint, served.not_after),
+            Some(why) => Lacks::Distrusted(served.fingerprint, why.clone()),
+            None => Lacks::Serves(served.fingerprint, served.not_after),
         }
     }
 

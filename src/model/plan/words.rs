@@ -38,6 +38,12 @@ impl fmt::Display for Lacks {
             Self::Serves(fingerprint, until) => {
                 write!(f, "it serves {}… until {}", fingerprint.short(), minute(*until))
             }
+            Self::Expired(fingerprint, end) => {
+                write!(f, "what it serves, {}…, expired on {}", fingerprint.short(), minute(*end))
+            }
+            Self::Distrusted(fingerprint, why) => {
+                write!(f, "what it serves, {}…, is not trusted ({why})", fingerprint.short())
+            }
             Self::Silent => f.write_str("nothing answers there"),
             Self::Forced => f.write_str("you asked (--force)"),
         }
@@ -80,7 +86,7 @@ impl fmt::Display for Waiting {
             Self::Downgrade(name, host, why) => {
                 write!(
                     f,
-                    "{name} on {host}: kept, it serves a trusted certificate and ours would not be ({why}); --allow-downgrade replaces it"
+                    "{name} on {host}: kept, it has a trusted certificate and ours would not be ({why}); --allow-downgrade replaces it"
                 )
             }
             Self::Narrower(name, host) => {
