@@ -13,7 +13,7 @@ mod issue;
 mod observe;
 mod solve;
 
-pub use event::{Event, Listener, Summary};
+pub use event::{Event, Listener, Step, Summary};
 pub use observe::Observer;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -367,6 +367,9 @@ impl<'a> Pass<'a> {
     }
 
     fn plan_clean_up(&mut self) {
+        if self.request.issuing == Issuing::No {
+            return;
+        }
         let plan = self.ask(None, None, Issuing::No, Deploying::No);
         for action in plan.actions {
             if let Action::CleanUp { certificate, .. } = action

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::acme::Step;
+pub use crate::acme::Step;
 use crate::model::name::{CertName, HostName, VersionNumber};
 use crate::model::plan::{Because, Install, Waiting};
 use crate::model::problem::Problem;

@@ -10,7 +10,7 @@ use super::{Engine, Event, lock};
 use crate::acme::{self, Ca, Issued, Journal, Step, Wanted};
 use crate::model::desired::{Certificate, Issuer};
 use crate::model::name::{CertName, VersionNumber};
-use crate::model::plan::{Action, Deploying, Request, plan};
+use crate::model::plan::{Action, Deploying, Issuing, Request, plan};
 use crate::model::problem::{Blame, Diagnose, Problem, Retry};
 use crate::model::schedule::{self, NextAttempt};
 use crate::model::state::{CertState, Failure, OpenOrder, State, Version};
@@ -127,7 +127,7 @@ impl Engine {
             Err(error) => return failed(&Error::Load(name.clone(), error)),
         };
         if !self.still_wanted(name, &known, request) {
-            return Outcome::AlreadyDone { known };
+            return already_done(known, request);
         }
         let attempt = Attempt { engine: self, certificate, cert_lock: &cert_lock, known: Mutex::new(known) };
         let result = match tokio::time::timeout(ORDER, attempt.run()).await {
@@ -376,6 +376,20 @@ impl Journal for Attempt<'_> {
             order.url = Some(url.to_owned());
         }
         self.engine.store.save_certificate(self.cert_lock, &known).map_err(boxed)
+    }
+}
+
+/// Another process was faster: with a new version, or with a failure that is now ours to tell.
+fn already_done(known: CertState, request: &Request) -> Outcome {
+    let missing = match (request.issuing, known.newest()) {
+        (Issuing::Forced(asked), Some((_, version))) => version.issued_at < asked,
+        (_, newest) => newest.is_none(),
+    };
+    match &known.failure {
+        Some(failure) if missing => {
+            Outcome::Failed { problem: failure.problem.clone(), next: None, known: Some(known) }
+        }
+        _ => Outcome::AlreadyDone { known },
     }
 }
 

@@ -175,10 +175,20 @@ impl Report {
                 || certificate
                     .hosts
                     .iter()
-                    .any(|host| host.problem.is_some() || host.standing >= HostStanding::Unreachable)
+                    .any(|host| host.standing >= HostStanding::Unreachable || host.failed())
         })
     }
 }
+
+impl HostReport {
+    /// Whether something went wrong there; that nothing uses a certificate yet is no failure.
+    fn failed(&self) -> bool {
+        self.problem.as_ref().is_some_and(|problem| problem.code != PENDING)
+    }
+}
+
+/// The code of a certificate that is installed and that nothing on the host uses yet.
+const PENDING: &str = "host.pending";
 
 /// Derives the report.
 pub fn report(desired: &Desired, state: &State, observed: &Observed, now: Timestamp) -> Report {
@@ -424,7 +434,7 @@ fn seen_problem(
             Some(problem_report(problem, "looked at again in every pass".into()))
         }
         (HostStanding::Pending, _) => Some(ProblemReport {
-            code: "host.pending".into(),
+            code: PENDING.into(),
             message: format!("nothing on `{host}` uses `{name}` yet"),
             next: Some("it is installed; the next pass looks again".into()),
             hint: Some(format!(

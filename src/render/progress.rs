@@ -8,8 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::problem;
-use crate::acme::Step;
-use crate::engine::{Event, Listener};
+use crate::engine::{Event, Listener, Step};
 use crate::model::plan::minute;
 use crate::model::problem::Problem;
 

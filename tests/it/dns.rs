@@ -1,6 +1,5 @@
 //! Challenge records against a real name server.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
+use crate::world::made::write_private;
 use crate::world::nameserver::{self, NameServer, Notify};
 use crate::world::process::Watchdog;
 
@@ -54,7 +54,7 @@ impl Bed {
 
     fn secret(&self, text: &str) -> Secret {
         let file: PathBuf = self.dir.path().join("other-secret");
-        fs::write(&file, text).unwrap();
+        write_private(&file, text).unwrap();
         Secret::File(file)
     }
 
