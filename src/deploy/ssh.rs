@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::error::{ConnectError, InstallError, NotPutBack};
 use super::host_key::{Expectation, HostKeyError};
 use super::identity;
-use super::outcome::{self, Answer};
+use super::outcome::Answer;
 use super::protocol::{Conversation, Record, command};
 use super::{Bundle, PutBack};
 use crate::model::desired::Host;
@@ -80,7 +80,7 @@ impl Session {
     pub async fn install(&self, host: &Host, bundles: &[Bundle]) -> Result<Answer, InstallError> {
         let conversation = Conversation::install(host, bundles)?;
         let records = self.converse(host, conversation).await?;
-        outcome::answer(&records, bundles).map_err(|source| InstallError::malformed(host, source))
+        Answer::of(&records, bundles).map_err(|source| InstallError::malformed(host, source))
     }
 
     /// Puts certificates back to the versions before, tests, reloads. Where the connection is lost by now, it
