@@ -3,5 +3,6 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod deploy;
 mod transaction;
 mod world_itself;
