@@ -6,6 +6,7 @@
 //! nothing, is whether visitors get the new certificate. So the host is looked at from outside, and what is
 //! not served there is put back.
 
+mod connect;
 pub mod error;
 pub mod host_key;
 pub mod identity;

@@ -16,6 +16,46 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The records of an installation as its answer: one for each bundle.
+    pub fn of(records: &[Record], bundles: &[Bundle]) -> Result<Self, Malformed> {
+        let mut reload = Reload::NotNeeded;
+        for record in records.iter().filter(|record| record.word == "reload") {
+            let output = record.text.clone();
+            reload = match record.version.as_str() {
+                "ok" => Reload::Done,
+                "nothing-runs" => Reload::NothingRuns { output },
+                "failed" => Reload::Failed { output },
+                other => return Err(Malformed::Word(other.to_owned())),
+            };
+        }
+        let mut outcomes = Vec::with_capacity(bundles.len());
+        for bundle in bundles {
+            let name = bundle.certificate.as_str();
+            let mut of = records.iter().filter(|record| record.name == name);
+            let (Some(record), None) = (of.next(), of.next()) else {
+                return Err(Malformed::Count(name.to_owned()));
+            };
+            let (installed, text) = (record.version.clone(), record.text.clone());
+            // They go back to the host as words of a line, should it have to put the certificate back.
+            for version in [&installed, &record.old] {
+                if !version.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+                    return Err(Malformed::Word(version.clone()));
+                }
+            }
+            outcomes.push(match record.word.as_str() {
+                "switched" => Outcome::Switched { installed, previous: record.old.clone() },
+                "installed" => Outcome::Installed { installed },
+                "unchanged" => Outcome::Unchanged { installed },
+                "rolled-back" => Outcome::RolledBack { output: text },
+                "reload-failed" => Outcome::ReloadFailed { output: text },
+                "refused" => Outcome::Refused { reason: text },
+                "broken" => Outcome::HostBroken { output: text },
+                other => return Err(Malformed::Word(crate::model::problem::plain(other))),
+            });
+        }
+        Ok(Self { outcomes, reload })
+    }
+
     /// Whether the web server was told to load what is there, and took the order.
     pub fn reloaded(&self) -> bool {
         self.reload == Reload::Done
@@ -381,44 +421,4 @@ impl Outcome {
             }
         }
     }
-}
-
-/// The records of an installation as its answer: one for each bundle.
-pub(super) fn answer(records: &[Record], bundles: &[Bundle]) -> Result<Answer, Malformed> {
-    let mut reload = Reload::NotNeeded;
-    for record in records.iter().filter(|record| record.word == "reload") {
-        let output = record.text.clone();
-        reload = match record.version.as_str() {
-            "ok" => Reload::Done,
-            "nothing-runs" => Reload::NothingRuns { output },
-            "failed" => Reload::Failed { output },
-            other => return Err(Malformed::Word(other.to_owned())),
-        };
-    }
-    let mut outcomes = Vec::with_capacity(bundles.len());
-    for bundle in bundles {
-        let name = bundle.certificate.as_str();
-        let mut of = records.iter().filter(|record| record.name == name);
-        let (Some(record), None) = (of.next(), of.next()) else {
-            return Err(Malformed::Count(name.to_owned()));
-        };
-        let (installed, text) = (record.version.clone(), record.text.clone());
-        // They go back to the host as words of a line, should it have to put the certificate back.
-        for version in [&installed, &record.old] {
-            if !version.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
-                return Err(Malformed::Word(version.clone()));
-            }
-        }
-        outcomes.push(match record.word.as_str() {
-            "switched" => Outcome::Switched { installed, previous: record.old.clone() },
-            "installed" => Outcome::Installed { installed },
-            "unchanged" => Outcome::Unchanged { installed },
-            "rolled-back" => Outcome::RolledBack { output: text },
-            "reload-failed" => Outcome::ReloadFailed { output: text },
-            "refused" => Outcome::Refused { reason: text },
-            "broken" => Outcome::HostBroken { output: text },
-            other => return Err(Malformed::Word(crate::model::problem::plain(other))),
-        });
-    }
-    Ok(Answer { outcomes, reload })
 }

@@ -84,8 +84,10 @@ impl Conversation {
     pub fn install(host: &Host, bundles: &[Bundle]) -> Result<Self, NoRandomness> {
         let mut this = Self::new(host, "install", bundles.len())?;
         for bundle in bundles {
-            let header = format!("{} {}\n", bundle.certificate, bundle.directory_name());
-            this.input.extend_from_slice(header.as_bytes());
+            let line = format!("{} {}\n", bundle.certificate, bundle.directory_name());
+            this.input.extend_from_slice(line.as_bytes());
+        }
+        for bundle in bundles {
             for file in [bundle.privkey.as_str(), &bundle.fullchain, &bundle.cert, &bundle.chain] {
                 let sum = Sha256::digest(file.as_bytes());
                 let sum = sum.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
