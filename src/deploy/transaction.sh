@@ -24,6 +24,8 @@ main() {
     # Messages in English, and a character is a byte: ${#…} counts what the controller counts.
     LC_ALL=C PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin
     export LC_ALL PATH
+    # What would make cd and ls print something else than is read here.
+    unset CDPATH QUOTING_STYLE
     newline='
 '
     files='privkey.pem fullchain.pem cert.pem chain.pem'
@@ -90,7 +92,7 @@ take_file() {
     read -r length sum && number "$length" || fail input 'the certificates did not arrive'
     sums="$sums$sum  $1$newline"
     if [ "$length" = 0 ]; then
-        : >"$work/in/$1"
+        { true >"$work/in/$1"; } 2>/dev/null || fail staging "$work/in/$1 cannot be written"
         return
     fi
     error=$(dd bs="$length" count=1 iflag=fullblock of="$work/in/$1" 2>&1) ||
@@ -216,6 +218,8 @@ recover() {
     rm -rf "$work"
     error=$(mkdir "$work" 2>&1 && ln -s x "$work/x" 2>&1 && mv -fT "$work/x" "$work/y" 2>&1) ||
         fail staging "$error"
+    # Made now: a disk that is full later should not hide what the tests say.
+    { true >"$work/output"; } 2>/dev/null || fail staging "$work/output cannot be written"
     [ -f "$base/.switch" ] || return 0
     step 'recovery'
     noted=''
