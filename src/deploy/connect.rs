@@ -92,11 +92,8 @@ fn config(expected: &Expectation) -> client::Config {
 /// Connects to the first address that answers.
 async fn dial(host: &Host) -> Result<TcpStream, ConnectError> {
     let name = host.name.to_string();
-    let late = || ConnectError::Timeout {
-        host: name.clone(),
-        stage: "connecting",
-        seconds: CONNECT.as_secs(),
-    };
+    let late =
+        || ConnectError::Timeout { host: name.clone(), stage: "connecting", seconds: CONNECT.as_secs() };
     let deadline = Instant::now() + CONNECT;
     let lookup = |source| ConnectError::Lookup { host: name.clone(), address: host.address.clone(), source };
     let found: Vec<SocketAddr> = timeout_at(deadline, lookup_host((host.address.as_str(), host.port)))
@@ -151,8 +148,7 @@ async fn log_in(
     handle: &mut Handle<Client>,
     key: &Arc<PrivateKey>,
 ) -> Result<(), ConnectError> {
-    let ended =
-        |source| ConnectError::Ended { host: host.name.to_string(), stage: "the login", source };
+    let ended = |source| ConnectError::Ended { host: host.name.to_string(), stage: "the login", source };
     // SHA-1 is what a server wants that does not say what it wants; none of them is still in use.
     let hash = if key.algorithm().is_rsa() {
         handle.best_supported_rsa_hash().await.map_err(ended)?.flatten().or(Some(HashAlg::Sha256))
@@ -203,7 +199,11 @@ impl AsyncRead for Overheard {
 }
 
 impl AsyncWrite for Overheard {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, data)
     }
 

@@ -133,12 +133,14 @@ impl Diagnose for ConnectError {
             Self::Lookup { host, .. } => {
                 Some(format!("set `address` in [host.{host}], or add the name to /etc/hosts here"))
             }
-            Self::Refused { host, .. } => Some(format!("is sshd running there? `port` in [host.{host}] says where")),
+            Self::Refused { host, .. } => {
+                Some(format!("is sshd running there? `port` in [host.{host}] says where"))
+            }
             Self::Unreachable { .. } | Self::Timeout { .. } => None,
             Self::NotSsh { host, .. } => Some(format!("set `port` in [host.{host}] to the port of its sshd")),
-            Self::Ended { .. } => {
-                Some("sshd may be restarting, or have too many connections (MaxStartups); its log says why".into())
-            }
+            Self::Ended { .. } => Some(
+                "sshd may be restarting, or have too many connections (MaxStartups); its log says why".into(),
+            ),
             Self::KeyRefused { user, public, .. } => {
                 Some(format!("add this line to the authorized_keys of `{user}` there: {public}"))
             }
@@ -240,7 +242,7 @@ pub enum InstallError {
         host: String,
         /// Why not.
         #[source]
-        source: ConnectError,
+        source: Box<ConnectError>,
     },
 }
 
@@ -327,16 +329,20 @@ impl Diagnose for InstallError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Channel { .. } => Some("MaxSessions in its sshd_config may be too small".into()),
-            Self::NoCommand { user, .. } => {
-                Some(format!("sshd_config or authorized_keys allow `{user}` no commands (ForceCommand, internal-sftp)"))
+            Self::NoCommand { user, .. } => Some(format!(
+                "sshd_config or authorized_keys allow `{user}` no commands (ForceCommand, internal-sftp)"
+            )),
+            Self::NoAnswer { .. } => {
+                Some("its login shell must be able to run `sh`, and have dd and eval".into())
             }
-            Self::NoAnswer { .. } => Some("its login shell must be able to run `sh`, and have dd and eval".into()),
             Self::Silent { .. } | Self::TooLong { .. } | Self::Lost { .. } => Some(
                 "once it has begun to switch the host goes on by itself; the answer is in \
                  .certfleet/.last-answer in its directory"
                     .into(),
             ),
-            Self::Stopped { what: Stop::Staging, .. } => Some("make room, or the file system writable".into()),
+            Self::Stopped { what: Stop::Staging, .. } => {
+                Some("make room, or the file system writable".into())
+            }
             Self::Reconnect { source, .. } => source.hint(),
             _ => None,
         }

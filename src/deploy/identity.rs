@@ -77,7 +77,9 @@ impl Diagnose for IdentityError {
                 "use a key of its own for certfleet; or take the passphrase away: ssh-keygen -p -N '' -f {}",
                 path.display()
             ),
-            Self::NotAKey { .. } => "`identity` names the private key, not the one that ends in .pub".to_owned(),
+            Self::NotAKey { .. } => {
+                "`identity` names the private key, not the one that ends in .pub".to_owned()
+            }
         })
     }
 }

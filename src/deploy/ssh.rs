@@ -62,9 +62,9 @@ impl Session {
     ) -> Result<Vec<Result<(), NotPutBack>>, InstallError> {
         let records = match self.converse(host, Conversation::put_back(host, what)?).await {
             Err(InstallError::Lost { .. } | InstallError::Channel { .. }) => {
-                let again = Self::open(host, &self.identity)
-                    .await
-                    .map_err(|source| InstallError::Reconnect { host: host.name.to_string(), source })?;
+                let again = Self::open(host, &self.identity).await.map_err(|source| {
+                    InstallError::Reconnect { host: host.name.to_string(), source: Box::new(source) }
+                })?;
                 let records = again.converse(host, Conversation::put_back(host, what)?).await;
                 again.close().await;
                 records?
@@ -90,7 +90,9 @@ impl Session {
             deadline: Instant::now() + TRANSACTION,
         };
         let result = exchange.run(&self.handle).await;
-        if let Err(InstallError::TooMuch { .. } | InstallError::Silent { .. } | InstallError::TooLong { .. }) = result
+        if let Err(
+            InstallError::TooMuch { .. } | InstallError::Silent { .. } | InstallError::TooLong { .. },
+        ) = result
         {
             // Whatever goes on in that channel, nobody listens to it any more.
             let _ = timeout(GOODBYE, self.handle.disconnect(Disconnect::ByApplication, "", "")).await;
@@ -157,7 +159,10 @@ impl Exchange<'_> {
     fn hear(&mut self, message: ChannelMsg) -> Result<bool, InstallError> {
         match message {
             ChannelMsg::Data { data } => {
-                return self.conversation.hear(&data).map_err(|_| InstallError::TooMuch { host: self.name() });
+                return self
+                    .conversation
+                    .hear(&data)
+                    .map_err(|_| InstallError::TooMuch { host: self.name() });
             }
             ChannelMsg::ExtendedData { data, .. } => {
                 if self.complaint.len() + data.len() > COMPLAINT_LIMIT {
@@ -194,7 +199,8 @@ impl Exchange<'_> {
             }
             None if !self.ended => Err(InstallError::Lost { host: self.name(), step: self.step() }),
             None => {
-                let status = self.status.map_or_else(|| "killed".to_owned(), |code| format!("exit status {code}"));
+                let status =
+                    self.status.map_or_else(|| "killed".to_owned(), |code| format!("exit status {code}"));
                 let complaint = plain(&String::from_utf8_lossy(&self.complaint));
                 let said = if complaint.is_empty() { self.conversation.tail() } else { complaint };
                 Err(InstallError::NoAnswer { host: self.name(), status, said })

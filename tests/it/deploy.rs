@@ -36,7 +36,12 @@ use crate::world::sshd::Identity;
 const NAME: &str = "media.social.test";
 
 fn wait<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 /// A world with one host that serves an expired certificate of certbot's.
@@ -89,15 +94,15 @@ impl Look {
     }
 }
 
-fn problem(message: String) -> Problem {
-    Problem {
+fn problem(message: String) -> Box<Problem> {
+    Box::new(Problem {
         code: "test".to_owned(),
         blame: Blame::Host,
         retry: Retry::Backoff,
         message,
         causes: Vec::new(),
         hint: None,
-    }
+    })
 }
 
 #[async_trait]
@@ -378,7 +383,8 @@ fn another_host_key_is_refused_before_anything_is_shown() {
 
 fn key_of_kind(world: &World, kind: &str) -> String {
     let file = world.dir.path().join(format!("host_{kind}"));
-    run(parts::ssh_keygen().unwrap().command().args(["-q", "-t", kind, "-N", "", "-C", "", "-f"]).arg(&file)).unwrap();
+    run(parts::ssh_keygen().unwrap().command().args(["-q", "-t", kind, "-N", "", "-C", "", "-f"]).arg(&file))
+        .unwrap();
     fs::read_to_string(file.with_extension("pub")).unwrap().trim().to_owned()
 }
 
@@ -459,7 +465,12 @@ fn a_key_that_is_not_let_in_says_which_line_to_add() {
     assert_eq!(error.hint().unwrap(), format!("chmod 600 {}", stranger.file.display()));
 
     let locked = world.dir.path().join("locked");
-    run(parts::ssh_keygen().unwrap().command().args(["-q", "-t", "ed25519", "-N", "secret", "-f"]).arg(&locked)).unwrap();
+    run(parts::ssh_keygen()
+        .unwrap()
+        .command()
+        .args(["-q", "-t", "ed25519", "-N", "secret", "-f"])
+        .arg(&locked))
+    .unwrap();
     wanted.identity = Some(locked);
     let error = refused(&wanted);
     assert!(matches!(error, ConnectError::Identity(IdentityError::Encrypted { .. })), "{error:?}");
@@ -541,7 +552,10 @@ fn greetings_before_the_answer_do_no_harm_and_lies_are_data() {
     force(host, r"echo This account is currently not available.; exit 1");
     let no_answer = error();
     let InstallError::NoAnswer { said, status, .. } = &no_answer else { panic!("{no_answer:?}") };
-    assert_eq!((said.as_str(), status.as_str()), ("This account is currently not available.", "exit status 1"));
+    assert_eq!(
+        (said.as_str(), status.as_str()),
+        ("This account is currently not available.", "exit status 1")
+    );
     force(host, r"cat >/dev/null; printf '\\033[2J\\033]0;owned\\007'; exit 0");
     let text = Problem::of(&error()).one_line();
     assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text}");
@@ -594,7 +608,11 @@ impl Cable {
 /// The host's test command becomes one that first sleeps a second when this file is there.
 fn slow_test(host: &Host) -> (String, PathBuf) {
     let slow = host.root.join("slow");
-    let command = format!("[ ! -e {slow} ] || {{ echo >>{slow}; sleep 1; }}; {}", host.test_command, slow = slow.display());
+    let command = format!(
+        "[ ! -e {slow} ] || {{ echo >>{slow}; sleep 1; }}; {}",
+        host.test_command,
+        slow = slow.display()
+    );
     (command, slow)
 }
 
@@ -661,7 +679,8 @@ fn a_cut_before_the_switch_changes_nothing() {
             wanted.address = cable.at.ip().to_string();
             wanted.port = cable.at.port();
             let session = session(&wanted).await;
-            let bundles: Vec<Bundle> = (0..30).map(|n| bundle(&format!("n{n}.test"), 1, &fresh(NAME))).collect();
+            let bundles: Vec<Bundle> =
+                (0..30).map(|n| bundle(&format!("n{n}.test"), 1, &fresh(NAME))).collect();
             let install = session.install(&wanted, &bundles);
             let pull = async {
                 tokio::time::sleep(Duration::from_millis(after * 10)).await;

@@ -51,7 +51,8 @@ impl Place {
             Shell::Bash => ("bash", "bash"),
             Shell::Busybox => ("busybox", "busybox"),
         };
-        let program = parts::find(name).unwrap_or_else(|| panic!("no {name} here: install the package {package}"));
+        let program =
+            parts::find(name).unwrap_or_else(|| panic!("no {name} here: install the package {package}"));
         if shell == Shell::Busybox {
             let applets = Command::new(&program).arg("--list").output().unwrap();
             for applet in String::from_utf8_lossy(&applets.stdout).lines() {
@@ -439,7 +440,8 @@ fn three_versions_stay_and_the_one_before_us_for_ever() {
     for version in 1..=12 {
         place.install(&[bundle("a.org", version, &format!("a{version}"))]);
     }
-    let mut expected: Vec<String> = (10..=12).map(|version| dir_name(version, &format!("a{version}"))).collect();
+    let mut expected: Vec<String> =
+        (10..=12).map(|version| dir_name(version, &format!("a{version}"))).collect();
     expected.insert(0, "0-before".to_owned());
     assert_eq!(place.versions("a.org"), expected);
 }
@@ -652,7 +654,12 @@ impl Place {
 /// Kills at one call, looks, runs again, looks again.
 fn killed_at(past: &Place, shell: Shell, call: usize) -> bool {
     let batch = || {
-        [bundle("a.org", 2, "a2"), bundle("b.org", 2, "bad"), bundle("c.org", 1, "c1"), bundle("d.org", 1, "d1")]
+        [
+            bundle("a.org", 2, "a2"),
+            bundle("b.org", 2, "bad"),
+            bundle("c.org", 1, "c1"),
+            bundle("d.org", 1, "d1"),
+        ]
     };
     let place = Place::copy_of(past, shell);
     let find_tools = place.path("bin");
