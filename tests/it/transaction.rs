@@ -359,6 +359,30 @@ fn plain_files_and_edits_by_hand_are_taken_over() {
 }
 
 #[test]
+fn certbot_at_work_at_the_same_time_wins() {
+    let place = Place::new(Shell::Dash);
+    install_as_certbot(place.dir.path(), "a.org", &pair_of("old")).unwrap();
+    // It renews just after its files have been copied.
+    let renew = format!(
+        "{} \"$@\"\ncd {}\nfor part in privkey fullchain cert chain; do\n\
+         echo 'pair newer' >archive/a.org/${{part}}2.pem\n\
+         ln -sfn ../../archive/a.org/${{part}}2.pem live/a.org/$part.pem\ndone",
+        parts::find("cp").unwrap().display(),
+        place.dir.path().display(),
+    );
+    script(&place.path("bin/cp"), &renew);
+    let answer = place.install(&[bundle("a.org", 1, "a1")]);
+    let [Outcome::Refused { reason }] = &answer.outcomes[..] else { panic!("{answer:?}") };
+    assert!(reason.contains("at the same time"), "{reason}");
+    assert_eq!(place.pair("a.org").as_deref(), Some("newer"));
+    fs::remove_file(place.path("bin/cp")).unwrap();
+    let answer = place.install(&[bundle("a.org", 1, "a1")]);
+    let [Outcome::Switched { previous, .. }] = &answer.outcomes[..] else { panic!("{answer:?}") };
+    assert_eq!(previous, "0-before.2");
+    place.assert_ours("a.org", "a1");
+}
+
+#[test]
 fn a_host_that_was_broken_before_is_left_alone() {
     for shell in SHELLS {
         let place = Place::new(shell);
