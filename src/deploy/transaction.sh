@@ -263,14 +263,14 @@ keep() {
 
 # Puts the fixed links D/N/...: all at once where there is no D/N yet, else each in the place of what is there.
 fix_links() {
-    rm -rf "$work/live"
+    [ ! -e "$work/live" ] || rm -rf "$work/live"
     from=../.certfleet/$1/current
     error=$(umask 022 && mkdir "$work/live" 2>&1 && ln -s "$from/privkey.pem" "$from/fullchain.pem" \
         "$from/cert.pem" "$from/chain.pem" "$work/live/" 2>&1) || return 1
     if [ -e "$directory/$1" ]; then
         error=$(cd "$work/live" && mv -f $files "$directory/$1/" 2>&1 && sync "$directory/$1" 2>&1)
     else
-        error=$(mv -fT "$work/live" "$directory/$1" 2>&1 && sync "$directory" 2>&1)
+        error=$(mv -fT "$work/live" "$directory/$1" 2>&1)
     fi
 }
 
@@ -517,7 +517,7 @@ put_new() {
         fi
     done
     new=$good
-    sync_names $new || fail staging "$error"
+    [ -z "$new" ] || { sync_names $new && error=$(sync "$directory" 2>&1); } || fail staging "$error"
 }
 
 broken() {
