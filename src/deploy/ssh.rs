@@ -62,9 +62,9 @@ impl Session {
     ) -> Result<Vec<Result<(), NotPutBack>>, InstallError> {
         let records = match self.converse(host, Conversation::put_back(host, what)?).await {
             Err(InstallError::Lost { .. } | InstallError::Channel { .. }) => {
-                let again = Self::open(host, &self.identity)
-                    .await
-                    .map_err(|source| InstallError::Reconnect { host: host.name.to_string(), source })?;
+                let again = Self::open(host, &self.identity).await.map_err(|source| {
+                    InstallError::Reconnect { host: host.name.to_string(), source: Box::new(source) }
+                })?;
                 let records = again.converse(host, Conversation::put_back(host, what)?).await;
                 again.close().await;
                 records?

@@ -6,7 +6,7 @@
 #
 #   D/.certfleet/N/<version>-<fingerprint>/   the four files; written once, never again
 #   D/.certfleet/N/current                    link to one of those: renaming it switches all four
-#   D/N/privkey.pem …                         fixed links through `current`; what nginx.conf names
+#   D/N/privkey.pem ...                         fixed links through `current`; what nginx.conf names
 #   D/.certfleet/.lock, .holder               one transaction at a time; who is in it, for people
 #   D/.certfleet/.switch                      there while a switch is under way: what to go back to
 #   D/.certfleet/.work/                       all that is temporary: rubbish for the next run
@@ -15,15 +15,18 @@
 # The one rule: pull the plug between any two commands, and the web server still starts. So what is in
 # use changes by rename only, and only to files that are complete, on the disk, and a matching pair.
 #
-# All is in functions and the last line calls the first: a text cut short on its way does nothing.
+# All is in functions and the last line calls the first: a text cut short on its way does nothing. What is
+# not quoted is meant to be split: lists of names, which have no blanks. There is no globbing.
 
 main() {
     set -fu
     # Keys are 0600 from their first instant, not after a chmod.
     umask 077
-    # Messages in English, and a character is a byte: ${#…} counts what the controller counts.
+    # Messages in English, and a character is a byte: ${#...} counts what the controller counts.
     LC_ALL=C PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin
     export LC_ALL PATH
+    # What would make cd and ls print something else than is read here.
+    unset CDPATH QUOTING_STYLE
     newline='
 '
     files='privkey.pem fullchain.pem cert.pem chain.pem'
@@ -90,7 +93,7 @@ take_file() {
     read -r length sum && number "$length" || fail input 'the certificates did not arrive'
     sums="$sums$sum  $1$newline"
     if [ "$length" = 0 ]; then
-        : >"$work/in/$1"
+        { true >"$work/in/$1"; } 2>/dev/null || fail staging "$work/in/$1 cannot be written"
         return
     fi
     error=$(dd bs="$length" count=1 iflag=fullblock of="$work/in/$1" 2>&1) ||
@@ -179,7 +182,6 @@ safe_above() {
 
 look() {
     error=$(ls -ldn "$1" 2>&1) || return 1
-    # shellcheck disable=SC2086 # split on purpose: mode, links, owner, …
     set -- $error
     mode=$1 owner=$3
 }
@@ -216,6 +218,8 @@ recover() {
     rm -rf "$work"
     error=$(mkdir "$work" 2>&1 && ln -s x "$work/x" 2>&1 && mv -fT "$work/x" "$work/y" 2>&1) ||
         fail staging "$error"
+    # Made now: a disk that is full later should not hide what the tests say.
+    { true >"$work/output"; } 2>/dev/null || fail staging "$work/output cannot be written"
     [ -f "$base/.switch" ] || return 0
     step 'recovery'
     noted=''
@@ -241,7 +245,6 @@ link() {
 
 # The checksums of a version's files, of those that are there.
 sums_of() {
-    # shellcheck disable=SC2086 # a list
     (cd "$1" 2>/dev/null && sha256sum $files 2>/dev/null)
 }
 
@@ -258,16 +261,16 @@ keep() {
     error=$(mv -fT "$1" "$base/$2/$version" 2>&1)
 }
 
-# Puts the fixed links D/N/…: all at once where there is no D/N yet, else each in the place of what is there.
+# Puts the fixed links D/N/...: all at once where there is no D/N yet, else each in the place of what is there.
 fix_links() {
-    rm -rf "$work/live"
+    [ ! -e "$work/live" ] || rm -rf "$work/live"
     from=../.certfleet/$1/current
     error=$(umask 022 && mkdir "$work/live" 2>&1 && ln -s "$from/privkey.pem" "$from/fullchain.pem" \
         "$from/cert.pem" "$from/chain.pem" "$work/live/" 2>&1) || return 1
     if [ -e "$directory/$1" ]; then
         error=$(cd "$work/live" && mv -f $files "$directory/$1/" 2>&1 && sync "$directory/$1" 2>&1)
     else
-        error=$(mv -fT "$work/live" "$directory/$1" 2>&1 && sync "$directory" 2>&1)
+        error=$(mv -fT "$work/live" "$directory/$1" 2>&1)
     fi
 }
 
@@ -326,8 +329,7 @@ note() {
 # ---- 6. Installing.
 
 install() {
-    new='' same='' replace='' switched='' refused=''
-    names=''
+    new='' same='' replace='' switched='' names=''
     left=$count
     while [ "$left" -gt 0 ]; do
         read -r one version || fail input 'the names did not arrive'
@@ -365,7 +367,7 @@ refuse() {
     record refused "$one" "$version" - "$1"
 }
 
-# Takes all files of the input into $work/in/N/…, and has the disk hold them before anything leads to them.
+# Takes all files of the input into $work/in/N/..., and has the disk hold them before anything leads to them.
 stage() {
     staged='' sums=''
     for entry in $names; do
@@ -393,7 +395,6 @@ stage() {
     for one in $staged; do
         [ -e "$base/$one" ] || [ -L "$base/$one" ] || missing="$missing $one"
     done
-    # shellcheck disable=SC2086 # a list
     [ -z "$missing" ] || error=$(cd "$base" && mkdir $missing 2>&1 && sync . 2>&1) || fail staging "$error"
     # One look at all, and at each alone only if something is wrong with one of them.
     all_safe=yes
@@ -500,7 +501,6 @@ judge() {
         done
         echo '}'
     } >"$work/alone/nginx.conf"
-    # shellcheck disable=SC2016 # for the inner shell
     run sh -c 'cd "$1" && exec nginx -t -q -e stderr -p ./ -c ./nginx.conf' sh "$work/alone"
 }
 
@@ -517,7 +517,7 @@ put_new() {
         fi
     done
     new=$good
-    sync_names $new || fail staging "$error"
+    [ -z "$new" ] || { sync_names $new && error=$(sync "$directory" 2>&1); } || fail staging "$error"
 }
 
 broken() {
@@ -533,10 +533,8 @@ switch() {
     for entry in $replace; do
         split "$entry"
         step "the switch of $one"
-        # Taking over: `current` leads to a copy of what is there, then link after link replaces file
-        # after file, so that what is read through D/N is the same bytes all the time.
-        if { [ "$how" != take-over ] || link "$old" "$base/$one/current"; } &&
-            { [ -z "$how" ] || fix_links "$one"; } && arm "$entry"; then
+        if { [ "$how" != take-over ] || take_over; } && { [ "$how" != fix ] || fix_links "$one"; } &&
+            arm "$entry"; then
             ready="$ready $entry"
         else
             refuse "$error"
@@ -560,6 +558,16 @@ switch() {
         ' '*' '*) one_by_one $ready ;;
         *) split "${ready# }" && record rolled-back "$one" "$version" "$old" "$why" ;;
     esac
+}
+
+# Makes D/N ours: `current` leads to the copy of what is there, then link after link takes the place of
+# file after file. So what is read through D/N is the same bytes all the time.
+take_over() {
+    if [ "$(sums_of "$directory/$one")" != "$(sums_of "$base/$one/$old")" ]; then
+        error="somebody changed $directory/$one at the same time"
+        return 1
+    fi
+    link "$old" "$base/$one/current" && fix_links "$one"
 }
 
 # One bad certificate must not keep the others from being renewed.

@@ -359,6 +359,30 @@ fn plain_files_and_edits_by_hand_are_taken_over() {
 }
 
 #[test]
+fn certbot_at_work_at_the_same_time_wins() {
+    let place = Place::new(Shell::Dash);
+    install_as_certbot(place.dir.path(), "a.org", &pair_of("old")).unwrap();
+    // It renews just after its files have been copied.
+    let renew = format!(
+        "{} \"$@\"\ncd {}\nfor part in privkey fullchain cert chain; do\n\
+         echo 'pair newer' >archive/a.org/${{part}}2.pem\n\
+         ln -sfn ../../archive/a.org/${{part}}2.pem live/a.org/$part.pem\ndone",
+        parts::find("cp").unwrap().display(),
+        place.dir.path().display(),
+    );
+    script(&place.path("bin/cp"), &renew);
+    let answer = place.install(&[bundle("a.org", 1, "a1")]);
+    let [Outcome::Refused { reason }] = &answer.outcomes[..] else { panic!("{answer:?}") };
+    assert!(reason.contains("at the same time"), "{reason}");
+    assert_eq!(place.pair("a.org").as_deref(), Some("newer"));
+    fs::remove_file(place.path("bin/cp")).unwrap();
+    let answer = place.install(&[bundle("a.org", 1, "a1")]);
+    let [Outcome::Switched { previous, .. }] = &answer.outcomes[..] else { panic!("{answer:?}") };
+    assert_eq!(previous, "0-before.2");
+    place.assert_ours("a.org", "a1");
+}
+
+#[test]
 fn a_host_that_was_broken_before_is_left_alone() {
     for shell in SHELLS {
         let place = Place::new(shell);
@@ -518,6 +542,54 @@ fn a_lock_that_is_held_names_its_holder() {
 }
 
 #[test]
+fn two_at_once_wait_for_each_other() {
+    let place = Place::new(Shell::Dash);
+    place.install(&[bundle("a.org", 1, "a1")]);
+    thread::scope(|scope| {
+        for (version, tag) in [(2, "a2"), (3, "a3"), (4, "a4")] {
+            let place = &place;
+            scope.spawn(move || {
+                let answer = place.install(&[bundle("a.org", version, tag)]);
+                assert!(matches!(answer.outcomes[..], [Outcome::Switched { .. }]), "{answer:?}");
+            });
+        }
+    });
+    let there = place.pair("a.org").unwrap();
+    place.assert_ours("a.org", &there);
+    assert_eq!(place.loaded("a.org"), Some(there));
+}
+
+#[test]
+fn a_disk_that_takes_no_more_leaves_what_is_there() {
+    let place = Place::new(Shell::Dash);
+    place.install(&[bundle("a.org", 1, "a1")]);
+    // As on a full disk, at each of the tools that need room there.
+    for tool in ["dd", "ln", "mkdir", "cp", "sync"] {
+        if tool == "cp" {
+            // Only needed to take something over.
+            install_as_certbot(place.dir.path(), "c.org", &pair_of("c-old")).unwrap();
+        }
+        let real = parts::find(tool).unwrap();
+        // It also reads, and that needs no room.
+        let full = format!(
+            "case $* in *bs=*) case $* in *of=*) ;; *) exec {} \"$@\" ;; esac ;; esac\n\
+             echo '{tool}: no room for this' >&2; exit 1",
+            real.display(),
+        );
+        script(&place.path("bin").join(tool), &full);
+        let batch = [bundle("a.org", 2, "a2"), bundle("c.org", 2, "c2")];
+        let (what, why) = place.stopped(&batch);
+        assert_eq!((what.as_str(), why), ("staging", format!("{tool}: no room for this")));
+        place.assert_ours("a.org", "a1");
+        fs::remove_file(place.path("bin").join(tool)).unwrap();
+    }
+    assert_eq!(place.pair("c.org").as_deref(), Some("c-old"));
+    // With room again, it goes on.
+    let answer = place.install(&[bundle("a.org", 2, "a2"), bundle("c.org", 2, "c2")]);
+    assert!(answer.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Switched { .. })), "{answer:?}");
+}
+
+#[test]
 fn a_missing_tool_names_its_package() {
     let place = Place::new(Shell::Busybox);
     // Nothing but busybox, which in some distributions has no flock.
@@ -569,7 +641,8 @@ impl Place {
             let _ = fs::remove_file(&fake);
             let calls = self.path("calls");
             let text = format!(
-                "echo >>{calls}\n[ $(wc -l <{calls}) -ne {call} ] || kill -9 0\nexec {real} \"$@\"",
+                "n=0; read n 2>/dev/null <{calls}; echo $((n + 1)) >{calls}\n\
+                 [ $((n + 1)) -ne {call} ] || kill -9 0\nexec {real} \"$@\"",
                 calls = calls.display(),
                 real = real.display(),
             );
@@ -578,7 +651,7 @@ impl Place {
     }
 
     fn calls(&self) -> usize {
-        fs::read_to_string(self.path("calls")).map_or(0, |text| text.lines().count())
+        fs::read_to_string(self.path("calls")).map_or(0, |text| text.trim().parse().unwrap())
     }
 
     /// A host with a past: two of ours, one of certbot's.
@@ -658,7 +731,7 @@ fn killed_at(past: &Place, shell: Shell, call: usize) -> bool {
 #[test]
 fn killed_at_any_step_the_web_server_starts_and_the_next_run_ends_it() {
     // Every step in one shell, every few in the others: the steps are the same.
-    for (shell, from, stride) in [(Shell::Dash, 1, 1), (Shell::Bash, 3, 11), (Shell::Busybox, 5, 11)] {
+    for (shell, from, stride) in [(Shell::Dash, 1, 1), (Shell::Bash, 3, 13), (Shell::Busybox, 8, 13)] {
         let past = Place::with_a_past(shell);
         let next = AtomicUsize::new(from);
         let last = AtomicUsize::new(0);
