@@ -41,7 +41,10 @@ fn wait<F: Future>(future: F) -> F::Output {
         .enable_all()
         .build()
         .unwrap()
-        .block_on(future)
+        .block_on(async {
+            // A loop that waits for something that never comes is a failure, not a hang.
+            tokio::time::timeout(Duration::from_secs(120), future).await.expect("the test came to no end")
+        })
 }
 
 /// A world with one host that serves an expired certificate of certbot's.
