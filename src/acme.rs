@@ -6,6 +6,7 @@
 
 mod budget;
 mod call;
+mod chain;
 mod check;
 mod error;
 mod http;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use instant_acme::{Account, AccountCredentials, CertificateIdentifier, NewAccount};
+use instant_acme::{Account, AccountCredentials, CertificateIdentifier, ExternalAccountKey, NewAccount};
 use jiff::Timestamp;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -48,7 +49,16 @@ struct Inner {
     credentials: Zeroizing<String>,
 }
 
+/// What ties a new account to one that a person made on the CA's web site (RFC 8555 section 7.3.4).
+pub struct Binding {
+    /// The CA's name for it.
+    pub key_id: String,
+    /// The MAC key, decoded.
+    pub hmac_key: Zeroizing<Vec<u8>>,
+}
+
 /// Where the credentials of our accounts are kept. Short, blocking calls.
+#[async_trait]
 pub trait Accounts: Send + Sync {
     /// The credentials (JSON, secret) saved for that issuer's directory.
     fn load(
@@ -64,6 +74,12 @@ pub trait Accounts: Send + Sync {
         directory: &str,
         credentials: &str,
     ) -> Result<(), Box<dyn Diagnose + Send + Sync>>;
+
+    /// What a new account is bound to, if certs.toml says so; asked only when one is registered.
+    async fn binding(&self, issuer: &IssuerName) -> Result<Option<Binding>, Box<dyn Diagnose + Send + Sync>> {
+        let _ = issuer;
+        Ok(None)
+    }
 }
 
 /// Where the order under way is recorded. Short, blocking calls.
@@ -95,6 +111,10 @@ pub struct Wanted {
     pub domains: Vec<Domain>,
     /// The type of its key.
     pub key: KeyType,
+    /// The profile that the CA is to issue it by, one of those that it offers.
+    pub profile: Option<String>,
+    /// Who should have signed the top of the chain (common name); another chain is taken where none is.
+    pub preferred_chain: Option<String>,
     /// ARI identifier of the certificate it replaces, from the same CA and account.
     pub replaces: Option<String>,
     /// URL of an order for the same domains and key that an earlier run began.
@@ -129,6 +149,10 @@ pub struct Issued {
     pub chain: String,
     /// Both, leaf first.
     pub fullchain: String,
+    /// Common name of who signed the last certificate of the chain, safe to show.
+    pub top: String,
+    /// Who signed the tops of the chains that were offered, when the preferred was not among them.
+    pub offered: Vec<String>,
 }
 
 /// When a CA suggests to renew.
@@ -165,7 +189,17 @@ impl Ca {
         let credentials = match loaded {
             Some(credentials) => credentials,
             None => {
-                let made = register(&http, issuer).await.map_err(failed(Doing::Register))?;
+                let binding = accounts
+                    .binding(&issuer.name)
+                    .await
+                    .map_err(|cause| Error::NoBinding { issuer: issuer.name.clone(), cause: cause.into() })?;
+                let made =
+                    register(&http, issuer, binding.as_ref()).await.map_err(|cause| match binding {
+                        Some(_) if refuses_binding(&cause) => {
+                            Error::Binding { issuer: issuer.name.clone(), cause }
+                        }
+                        _ => failed(Doing::Register)(cause),
+                    })?;
                 accounts.save(&issuer.name, &issuer.directory, &made).map_err(accounts_failed("save"))?;
                 made
             }
@@ -189,6 +223,7 @@ impl Ca {
         solver: &dyn Solver,
         progress: &(dyn Fn(Step) + Sync),
     ) -> Result<Issued, Error> {
+        self.check_profile(wanted)?;
         let session = self.0.http.session();
         let account = self.account(&session).await?;
         let run = order::Run {
@@ -204,6 +239,20 @@ impl Ca {
         session.close();
         tracing::debug!(issuer = %self.0.issuer, requests = session.requests(), ok = issued.is_ok(), "order");
         issued
+    }
+
+    /// A profile that the CA does not offer costs no request.
+    fn check_profile(&self, wanted: &Wanted) -> Result<(), Error> {
+        let Some(profile) = &wanted.profile else { return Ok(()) };
+        let offered = self.0.http.profiles();
+        if offered.contains(profile) {
+            return Ok(());
+        }
+        Err(Error::Profile {
+            issuer: self.0.issuer.clone(),
+            profile: profile.clone(),
+            offered: offered.to_vec(),
+        })
     }
 
     /// Whether the CA offers renewal information.
@@ -258,13 +307,18 @@ fn bad_credentials(issuer: &IssuerName, reason: CredentialsFault) -> Error {
 }
 
 /// Creates the account. A crash before it is saved leaves one behind at the CA that nobody uses.
-async fn register(http: &Http, issuer: &Issuer) -> Result<Zeroizing<String>, CallError> {
+async fn register(
+    http: &Http,
+    issuer: &Issuer,
+    binding: Option<&Binding>,
+) -> Result<Zeroizing<String>, CallError> {
+    let key = binding.map(|binding| ExternalAccountKey::new(binding.key_id.clone(), &binding.hmac_key));
     let contact: Vec<&str> = issuer.contact.iter().map(String::as_str).collect();
     let wanted = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
     let mut tries = Tries::new();
     let credentials = loop {
         let builder = Account::builder_with_http(Box::new(http.session()));
-        match builder.create(&wanted, issuer.directory.clone(), None).await {
+        match builder.create(&wanted, issuer.directory.clone(), key.as_ref()).await {
             Ok((_, credentials)) => break credentials,
             Err(error) => tries.again(error, Twice::Harmful).await?,
         };
@@ -272,6 +326,13 @@ async fn register(http: &Http, issuer: &Issuer) -> Result<Zeroizing<String>, Cal
     serde_json::to_string(&credentials)
         .map(Zeroizing::new)
         .map_err(|error| CallError::Garbled(error.to_string()))
+}
+
+/// Whether it is what the new account should be bound to that the CA does not take: CAs have no
+/// word of their own for it.
+fn refuses_binding(error: &CallError) -> bool {
+    const WORDS: [&str; 4] = ["unauthorized", "malformed", "externalAccountRequired", "accountDoesNotExist"];
+    error.refusal().is_some_and(|refusal| WORDS.iter().any(|word| refusal.is(word)))
 }
 
 /// TLS for the CA's own service: `directory-ca` if set, else what this machine trusts.

@@ -129,6 +129,9 @@ fn read(
     let issuer = reference("issuer", &mut section, &scope.issuers, issuer::SAMPLE, &who, seen);
     let account = reference("dns", &mut section, &scope.accounts, account::SAMPLE, &who, seen);
     let key = section.parsed("key", "\"ecdsa-p256\"", key_type).unwrap_or_default();
+    let reuse_key = section.optional("reuse-key").unwrap_or_default();
+    let profile = section.parsed("profile", "\"shortlived\"", issuer::profile);
+    let preferred_chain = section.parsed("preferred-chain", "\"ISRG Root X1\"", issuer::preferred_chain);
     let renew_before = section.optional("renew-before");
     let hosts = hosts(&mut section, scope, &who);
     seen.used.extend(hosts.iter().cloned());
@@ -144,6 +147,9 @@ fn read(
         dns: account.parse().ok()?,
         hosts,
         key,
+        reuse_key,
+        profile,
+        preferred_chain,
         verify_names,
         renew_before,
         revision: revision(&[said, issuer_said, account_said]),

@@ -3,17 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use futures::FutureExt;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::issue::{LOCK_RETRY, boxed};
 use super::{Engine, lock};
-use crate::acme::{self, Ca};
+use crate::acme::{self, Binding, Ca};
+use crate::config::ExternalAccount;
 use crate::model::desired::Issuer;
 use crate::model::name::{CertName, IssuerName};
-use crate::model::problem::Diagnose;
+use crate::model::problem::{Blame, Diagnose};
 use crate::model::state::{RenewalInfo, State};
+use crate::secret::SecretError;
 use crate::store::{AccountLock, LockError, Store};
 
 /// How long the CA is not asked again for a renewal window after it gave none.
@@ -25,7 +31,8 @@ impl Engine {
         let mut cas = lock(&self.cas);
         let opening = cas.entry(issuer.name.clone()).or_insert_with(|| {
             let issuer = issuer.clone();
-            let accounts = Accounts { store: self.store.clone() };
+            let external = self.config.external_accounts.get(&issuer.name).cloned();
+            let accounts = Accounts { store: self.store.clone(), external };
             let wait = self.lock_wait;
             async move {
                 // Only the first of two processes registers the account.
@@ -100,6 +107,40 @@ impl Engine {
 /// Accounts kept in the store.
 struct Accounts {
     store: Store,
+    external: Option<ExternalAccount>,
+}
+
+/// Why a new account cannot be bound.
+#[derive(Debug, thiserror::Error)]
+enum BindingError {
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("the HMAC key is not in base64url")]
+    NotBase64,
+    #[error("reading the secret was cut off")]
+    CutOff,
+}
+
+impl Diagnose for BindingError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Secret(error) => error.code(),
+            Self::NotBase64 => "acme.external-account-key",
+            Self::CutOff => "secret.unreadable",
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        Blame::Operator
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Secret(error) => error.hint(),
+            Self::NotBase64 => Some("store the HMAC key exactly as the CA's web site shows it".to_owned()),
+            Self::CutOff => None,
+        }
+    }
 }
 
 impl Accounts {
@@ -120,6 +161,7 @@ impl Accounts {
     }
 }
 
+#[async_trait]
 impl acme::Accounts for Accounts {
     fn load(
         &self,
@@ -137,6 +179,31 @@ impl acme::Accounts for Accounts {
     ) -> Result<(), Box<dyn Diagnose + Send + Sync>> {
         self.store.save_account(issuer, directory, credentials).map_err(boxed)
     }
+
+    async fn binding(
+        &self,
+        _issuer: &IssuerName,
+    ) -> Result<Option<Binding>, Box<dyn Diagnose + Send + Sync>> {
+        let Some(ExternalAccount { key_id, hmac_key }) = self.external.clone() else { return Ok(None) };
+        let text = tokio::task::spawn_blocking(move || hmac_key.read())
+            .await
+            .map_err(|_| boxed(BindingError::CutOff))?
+            .map_err(|error| boxed(BindingError::from(error)))?;
+        let hmac_key = hmac(&text).ok_or_else(|| boxed(BindingError::NotBase64))?;
+        Ok(Some(Binding { key_id, hmac_key }))
+    }
+}
+
+/// A MAC key as CAs show it: base64url, some with padding, some in the other alphabet.
+fn hmac(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &URL_SAFE,
+        GeneralPurposeConfig::new()
+            .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+            .with_decode_allow_trailing_bits(true),
+    );
+    let text = Zeroizing::new(text.trim().replace('+', "-").replace('/', "_"));
+    LENIENT.decode(&*text).ok().filter(|key| !key.is_empty()).map(Zeroizing::new)
 }
 
 fn later(now: Timestamp, time: Duration) -> Timestamp {

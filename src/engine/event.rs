@@ -20,6 +20,9 @@ pub enum Event {
     Issuing(CertName, Because),
     /// How far its order is.
     Step(CertName, Step),
+    /// The CA offers no chain whose top the preferred one signed: who signed that of the chain taken, and
+    /// of all that are offered.
+    OtherChain(CertName, String, Vec<String>),
     /// A new version is in the store.
     Issued(CertName, VersionNumber, Timestamp, Duration),
     /// Another process has just issued it.

@@ -277,6 +277,8 @@ impl Attempt<'_> {
         let wanted = Wanted {
             domains: self.certificate.domains.clone(),
             key: self.certificate.key,
+            profile: self.certificate.profile(issuer).map(str::to_owned),
+            preferred_chain: self.certificate.preferred_chain(issuer).map(str::to_owned),
             replaces,
             resume,
             key_pem: key_pem.clone(),
@@ -288,6 +290,13 @@ impl Attempt<'_> {
             }
             Error::Acme(self.name().clone(), error)
         })?;
+        if !issued.offered.is_empty() {
+            self.engine.tell(Event::OtherChain(
+                self.name().clone(),
+                issued.top.clone(),
+                issued.offered.clone(),
+            ));
+        }
         self.keep(issuer, issued, key_pem)
     }
 
@@ -300,6 +309,7 @@ impl Attempt<'_> {
             order.domains == self.certificate.domains
                 && order.directory == issuer.directory
                 && order.key == self.certificate.key
+                && order.profile.as_deref() == self.certificate.profile(issuer)
         });
         if fits {
             let key =
@@ -308,8 +318,12 @@ impl Attempt<'_> {
                 return Ok((key, order.url.clone()));
             }
         }
-        let key =
-            acme::new_key(self.certificate.key).map_err(|error| Error::Key(self.name().clone(), error))?;
+        let key = match self.old_key(&known)? {
+            Some(key) => key,
+            None => {
+                acme::new_key(self.certificate.key).map_err(|error| Error::Key(self.name().clone(), error))?
+            }
+        };
         known.order = None;
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
         store.save_order_key(self.cert_lock, &key).map_err(save)?;
@@ -319,10 +333,23 @@ impl Attempt<'_> {
             issuer: issuer.name.clone(),
             directory: issuer.directory.clone(),
             key: self.certificate.key,
+            profile: self.certificate.profile(issuer).map(str::to_owned),
             started: Timestamp::now(),
         });
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
         Ok((key, None))
+    }
+
+    /// The key of the newest version, where certs.toml asks to keep it and it is of the type asked for.
+    fn old_key(&self, known: &CertState) -> Result<Option<Zeroizing<String>>, Error> {
+        let Some((number, version)) = known.newest().filter(|_| self.certificate.reuse_key) else {
+            return Ok(None);
+        };
+        if version.key != self.certificate.key {
+            return Ok(None);
+        }
+        let files = self.engine.store.version(self.name(), number);
+        files.map(|files| Some(files.privkey)).map_err(|error| Error::Load(self.name().clone(), error))
     }
 
     /// Files first, then the fact that they are there; the order stays open until then.

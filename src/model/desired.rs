@@ -37,6 +37,12 @@ pub struct Certificate {
     pub hosts: Vec<HostName>,
     /// The type of its key.
     pub key: KeyType,
+    /// Whether a renewal keeps the key.
+    pub reuse_key: bool,
+    /// The profile of its orders; goes before the issuer's.
+    pub profile: Option<String>,
+    /// The common name of who should have signed the top of its chain; goes before the issuer's.
+    pub preferred_chain: Option<String>,
     /// The names (SNI) that hosts are probed with; never a wildcard; empty = not probed.
     pub verify_names: Vec<Domain>,
     /// When to renew, in place of ARI and the fractions of the life.
@@ -85,6 +91,22 @@ pub struct Issuer {
     pub directory_ca: Option<PathBuf>,
     /// PEM file of the roots that served chains should lead to, in place of the system's.
     pub roots: Option<PathBuf>,
+    /// The profile of its orders, where the certificate names none.
+    pub profile: Option<String>,
+    /// Who should have signed the top of its chains, where the certificate does not say.
+    pub preferred_chain: Option<String>,
+}
+
+impl Certificate {
+    /// The profile that is asked of this issuer.
+    pub fn profile<'a>(&'a self, issuer: &'a Issuer) -> Option<&'a str> {
+        self.profile.as_deref().or(issuer.profile.as_deref())
+    }
+
+    /// The common name of who should have signed the top of the chain.
+    pub fn preferred_chain<'a>(&'a self, issuer: &'a Issuer) -> Option<&'a str> {
+        self.preferred_chain.as_deref().or(issuer.preferred_chain.as_deref())
+    }
 }
 
 /// A machine that serves certificates.

@@ -384,7 +384,9 @@ fn is_for(order: &OpenOrder, certificate: &Certificate, desired: &Desired) -> bo
     order.url.is_some()
         && order.key == certificate.key
         && ordered == certificate.domains.iter().collect()
-        && desired.issuers.get(&certificate.issuer).is_some_and(|issuer| issuer.directory == order.directory)
+        && desired.issuers.get(&certificate.issuer).is_some_and(|issuer| {
+            issuer.directory == order.directory && certificate.profile(issuer) == order.profile.as_deref()
+        })
 }
 
 /// When the CA will issue these names again, if it would refuse now, and how many it has issued.

@@ -87,6 +87,9 @@ pub struct OpenOrder {
     pub directory: String,
     /// The type of the key that is kept for it.
     pub key: KeyType,
+    /// The profile it was ordered with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// When it was begun.
     pub started: Timestamp,
 }

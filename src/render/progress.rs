@@ -102,6 +102,11 @@ impl Listener for Progress {
             Event::Locked(name, holder) => Line::Doing(name.to_string(), format!("waits for {holder}")),
             Event::Issuing(name, because) => Line::Doing(name.to_string(), format!("issuing, {because}")),
             Event::Step(name, step) => Line::Doing(name.to_string(), step_words(*step)),
+            Event::OtherChain(name, taken, offered) => Line::Said(format!(
+                "warning: {name}: the CA does not offer the preferred chain, taken is the one by `{taken}`\n  \
+                 hint: set `preferred-chain` to one of {}, or remove it",
+                offered.join(", ")
+            )),
             Event::Issued(name, version, not_after, took) => Line::Done(
                 name.to_string(),
                 format!("version {version} issued in {}, valid until {}", seconds(*took), minute(*not_after)),

@@ -21,6 +21,8 @@ pub(crate) fn issuer(name: &str) -> Issuer {
         contact: Vec::new(),
         directory_ca: None,
         roots: None,
+        profile: None,
+        preferred_chain: None,
     }
 }
 
@@ -50,6 +52,9 @@ pub(crate) fn certificate(name: CertName, domains: Vec<Domain>, hosts: Vec<HostN
         dns: "zone".parse().expect("a valid name"),
         hosts,
         key: KeyType::default(),
+        reuse_key: false,
+        profile: None,
+        preferred_chain: None,
         renew_before: None,
         revision: "1".to_owned(),
     }

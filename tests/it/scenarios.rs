@@ -254,6 +254,7 @@ impl World {
                     issuer: entry.issuer.clone(),
                     directory: facts::directory(entry.issuer.as_str()),
                     key: entry.key,
+                    profile: None,
                     started: now,
                 });
                 Ok(())
