@@ -291,6 +291,32 @@ impl Error {
         }
     }
 
+    /// Whether it is this issuer that failed, so that another may do better: it is down, refuses, limits us,
+    /// or does not know us. Not when our own side failed, or our DNS as the CA sees it; and not while it still
+    /// works on the order.
+    pub fn is_of_the_issuer(&self) -> bool {
+        match self {
+            Self::DirectoryCa { .. }
+            | Self::NoDirectoryCa { .. }
+            | Self::Accounts { .. }
+            | Self::Credentials { .. }
+            | Self::NoBinding { .. }
+            | Self::Binding { .. }
+            | Self::Profile { .. }
+            | Self::OrderGone { .. }
+            | Self::Timeout { .. }
+            | Self::Certificate { .. } => true,
+            Self::Call { cause, .. } => !matches!(cause, CallError::NotYet { .. } | CallError::Client(_)),
+            Self::Invalid { .. } => self.blame() != Blame::Dns,
+            Self::NoRoots { .. }
+            | Self::Tls(_)
+            | Self::Journal(_)
+            | Self::Solver { .. }
+            | Self::Key(_)
+            | Self::NoRenewalInfo { .. } => false,
+        }
+    }
+
     /// Not before this time, where the CA named one.
     pub fn not_before(&self) -> Option<Timestamp> {
         match self.retry() {

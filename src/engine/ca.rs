@@ -51,12 +51,7 @@ impl Engine {
         let Some(certificate) = self.config.desired.certificates.get(name) else { return false };
         let Some(known) = state.certificates.get(name) else { return false };
         let Some((_, version)) = known.newest() else { return false };
-        let same_ca = self
-            .config
-            .desired
-            .issuers
-            .get(&certificate.issuer)
-            .is_some_and(|i| i.directory == version.directory);
+        let same_ca = self.config.desired.issuer_at(certificate, &version.directory).is_some();
         let fresh = known
             .renewal_info
             .as_ref()
@@ -72,13 +67,10 @@ impl Engine {
     /// life decide; so nothing here is an error.
     pub(super) async fn ask_renewal_info(&self, name: &CertName) {
         let certificate = &self.config.desired.certificates[name];
-        let Some(issuer) = self.config.desired.issuers.get(&certificate.issuer) else { return };
         let Ok(known) = self.store.certificate(name) else { return };
-        let Some((fingerprint, Some(id))) =
-            known.newest().map(|(_, version)| (version.fingerprint, version.ari_id.clone()))
-        else {
-            return;
-        };
+        let Some((_, version)) = known.newest() else { return };
+        let Some(issuer) = self.config.desired.issuer_at(certificate, &version.directory) else { return };
+        let (fingerprint, Some(id)) = (version.fingerprint, version.ari_id.clone()) else { return };
         let Ok(ca) = self.ca(issuer).await else { return };
         let now = Timestamp::now();
         let mut info =

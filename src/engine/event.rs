@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use crate::acme::Step;
-use crate::model::name::{CertName, HostName, VersionNumber};
+use crate::model::name::{CertName, HostName, IssuerName, VersionNumber};
 use crate::model::plan::{Because, Install, Waiting};
 use crate::model::problem::Problem;
 
@@ -17,7 +17,9 @@ pub enum Event {
     /// Another process holds the lock of a certificate (pid, since, doing what).
     Locked(CertName, String),
     /// A certificate is being issued.
-    Issuing(CertName, Because),
+    Issuing(CertName, IssuerName, Because),
+    /// An issuer failed, and the next of the list is asked.
+    NextIssuer(CertName, Problem),
     /// How far its order is.
     Step(CertName, Step),
     /// The CA offers no chain whose top the preferred one signed: who signed that of the chain taken, and

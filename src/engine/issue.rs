@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::{Engine, Event, lock};
 use crate::acme::{self, Ca, Issued, Journal, Step, Wanted};
 use crate::model::desired::{Certificate, Issuer};
-use crate::model::name::{CertName, VersionNumber};
+use crate::model::name::{CertName, IssuerName, VersionNumber};
 use crate::model::plan::{Action, Deploying, Issuing, Request, plan};
 use crate::model::problem::{Blame, Diagnose, Problem, Retry};
 use crate::model::schedule::{self, NextAttempt};
@@ -60,6 +60,17 @@ pub(super) enum Error {
     /// Locking.
     #[error("cannot lock `{0}`")]
     Lock(CertName, #[source] LockError),
+}
+
+impl Error {
+    /// Whether another issuer may do better: it was this one that failed, not we or our DNS.
+    fn is_of_the_issuer(&self) -> bool {
+        match self {
+            Self::Acme(_, error) => error.is_of_the_issuer(),
+            Self::Ca(_, error) => error.is_of_the_issuer(),
+            Self::Key(..) | Self::Deadline { .. } | Self::Save(..) | Self::Load(..) | Self::Lock(..) => false,
+        }
+    }
 }
 
 impl Diagnose for Error {
@@ -126,10 +137,12 @@ impl Engine {
             Ok(known) => known,
             Err(error) => return failed(&Error::Load(name.clone(), error)),
         };
-        if !self.still_wanted(name, &known, request) {
+        let Some(issuer) = self.still_wanted(name, &known, request) else {
             return already_done(known, request);
-        }
-        let attempt = Attempt { engine: self, certificate, cert_lock: &cert_lock, known: Mutex::new(known) };
+        };
+        let issuer = &self.config.desired.issuers[&issuer];
+        let attempt =
+            Attempt { engine: self, certificate, issuer, cert_lock: &cert_lock, known: Mutex::new(known) };
         let result = match tokio::time::timeout(ORDER, attempt.run()).await {
             Ok(result) => result,
             Err(_) => Err(Error::Deadline { certificate: name.clone() }),
@@ -146,12 +159,12 @@ impl Engine {
                 }
                 Outcome::Issued { number, known }
             }
-            Err(error) => self.note_failure(certificate, &cert_lock, known, &error),
+            Err(error) => self.note_failure(certificate, issuer, &cert_lock, known, &error),
         }
     }
 
-    /// Asks the plan again after the lock is ours: another process may have been faster.
-    fn still_wanted(&self, name: &CertName, known: &CertState, request: &Request) -> bool {
+    /// Asks the plan again after the lock is ours: another process may have been faster. Who is to issue it?
+    fn still_wanted(&self, name: &CertName, known: &CertState, request: &Request) -> Option<IssuerName> {
         let state = State { certificates: [(name.clone(), known.clone())].into(), ..State::default() };
         let request =
             Request { only: Some([name.clone()].into()), deploying: Deploying::No, ..request.clone() };
@@ -162,19 +175,25 @@ impl Engine {
             &request,
             Timestamp::now(),
         );
-        plan.actions.iter().any(|action| matches!(action, Action::Issue { .. }))
+        plan.actions.into_iter().find_map(|action| match action {
+            Action::Issue { issuer, .. } => Some(issuer),
+            _ => None,
+        })
     }
 
     fn note_failure(
         &self,
         certificate: &Certificate,
+        issuer: &Issuer,
         cert_lock: &CertLock,
         mut known: CertState,
         error: &Error,
     ) -> Outcome {
         let problem = Problem::of(error);
         let now = Timestamp::now();
-        let earlier = known.failure.take().filter(|failure| failure.revision == certificate.revision);
+        let own = error.is_of_the_issuer();
+        let earlier = if own { known.failures.remove(&issuer.name) } else { known.failure.take() }
+            .filter(|failure| failure.revision == certificate.revision);
         let failure = Failure {
             count: earlier.as_ref().map_or(1, |failure| failure.count.saturating_add(1)),
             first: earlier.map_or(now, |failure| failure.first),
@@ -187,7 +206,10 @@ impl Engine {
             NextAttempt::At(at) => Some(at),
             NextAttempt::AfterChange => None,
         };
-        known.failure = Some(failure);
+        match own {
+            true => drop(known.failures.insert(issuer.name.clone(), failure)),
+            false => known.failure = Some(failure),
+        }
         let saved = self.store.save_certificate(cert_lock, &known);
         if let Err(error) = saved {
             // The first problem is the one to mend; that it could not be noted is said beside it.
@@ -235,6 +257,7 @@ impl Engine {
 pub(super) struct Attempt<'a> {
     pub(super) engine: &'a Engine,
     pub(super) certificate: &'a Certificate,
+    issuer: &'a Issuer,
     cert_lock: &'a CertLock,
     known: Mutex<CertState>,
 }
@@ -245,7 +268,7 @@ impl Attempt<'_> {
     }
 
     async fn run(&self) -> Result<VersionNumber, Error> {
-        let issuer = &self.engine.config.desired.issuers[&self.certificate.issuer];
+        let issuer = self.issuer;
         let ca = self.engine.ca(issuer).await.map_err(|error| Error::Ca(self.name().clone(), error))?;
         let (key_pem, resume) = self.key(issuer)?;
         let resumed = resume.is_some();
@@ -387,6 +410,7 @@ impl Attempt<'_> {
         );
         known.order = None;
         known.failure = None;
+        known.failures.clear();
         known.renewal_info = None;
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
         if let Err(error) = store.drop_order_key(self.cert_lock) {
@@ -412,7 +436,7 @@ fn already_done(known: CertState, request: &Request) -> Outcome {
         (Issuing::Forced(asked), Some((_, version))) => version.issued_at < asked,
         (_, newest) => newest.is_none(),
     };
-    match &known.failure {
+    match known.last_failure() {
         Some(failure) if missing => {
             Outcome::Failed { problem: failure.problem.clone(), next: None, known: Some(known) }
         }

@@ -22,6 +22,16 @@ pub struct Desired {
     pub dns: BTreeSet<DnsAccountName>,
 }
 
+impl Desired {
+    /// The issuer of a certificate that has this directory, if it is still one of those that may issue it.
+    pub fn issuer_at(&self, certificate: &Certificate, directory: &str) -> Option<&Issuer> {
+        certificate
+            .issuers()
+            .filter_map(|name| self.issuers.get(name))
+            .find(|issuer| issuer.directory == directory)
+    }
+}
+
 /// One certificate that is renewed for ever.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Certificate {
@@ -29,8 +39,10 @@ pub struct Certificate {
     pub name: CertName,
     /// The domains it covers: at least one, none twice, in the order of certs.toml.
     pub domains: Vec<Domain>,
-    /// Who issues it.
+    /// Who issues it, if it can.
     pub issuer: IssuerName,
+    /// Who else may, in order of preference; none of them twice.
+    pub fallback: Vec<IssuerName>,
     /// The DNS account that answers its challenges.
     pub dns: DnsAccountName,
     /// Where it is installed; groups are resolved, none twice.
@@ -98,6 +110,11 @@ pub struct Issuer {
 }
 
 impl Certificate {
+    /// Everybody who may issue it, in order of preference.
+    pub fn issuers(&self) -> impl Iterator<Item = &IssuerName> {
+        std::iter::once(&self.issuer).chain(&self.fallback)
+    }
+
     /// The profile that is asked of this issuer.
     pub fn profile<'a>(&'a self, issuer: &'a Issuer) -> Option<&'a str> {
         self.profile.as_deref().or(issuer.profile.as_deref())

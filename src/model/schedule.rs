@@ -65,8 +65,8 @@ pub fn life(version: &Version) -> SignedDuration {
     version.not_before.duration_until(version.not_after).max(SignedDuration::ZERO)
 }
 
-/// When a failed operation may be tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// When a failed operation may be tried again, from early to late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NextAttempt {
     /// From this moment.
     At(Timestamp),
@@ -150,6 +150,7 @@ mod tests {
             name: domain.default_cert_name(),
             domains: vec![domain],
             issuer: "ca".parse().unwrap(),
+            fallback: Vec::new(),
             dns: "zone".parse().unwrap(),
             hosts: Vec::new(),
             key: KeyType::default(),

@@ -30,9 +30,12 @@ pub struct CertState {
     /// The order that is under way; its key is in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<OpenOrder>,
-    /// How issuing failed since it last worked.
+    /// How issuing failed since it last worked, by nobody's fault among the issuers: none of them is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// How single issuers failed since it last worked: the others may be asked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failures: BTreeMap<IssuerName, Failure>,
     /// What the CA suggests for the newest version (RFC 9773).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_info: Option<RenewalInfo>,
@@ -42,6 +45,11 @@ impl CertState {
     /// The newest version, with its number.
     pub fn newest(&self) -> Option<(VersionNumber, &Version)> {
         self.versions.last_key_value().map(|(number, version)| (*number, version))
+    }
+
+    /// The last failure since issuing last worked.
+    pub fn last_failure(&self) -> Option<&Failure> {
+        self.failure.iter().chain(self.failures.values()).max_by_key(|failure| failure.last)
     }
 }
 

@@ -49,6 +49,7 @@ pub(crate) fn certificate(name: CertName, domains: Vec<Domain>, hosts: Vec<HostN
         verify_names: domains.iter().filter(|domain| !domain.is_wildcard()).take(1).cloned().collect(),
         domains,
         issuer: "letsencrypt".parse().expect("a valid name"),
+        fallback: Vec::new(),
         dns: "zone".parse().expect("a valid name"),
         hosts,
         key: KeyType::default(),

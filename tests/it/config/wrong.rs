@@ -107,7 +107,10 @@ fn dangling_references_name_what_is_defined() {
     wrong(&with("[group]", "web1 = []"), "is the name of a host and of a group");
     wrong(&with("[[certificate]]", "issuer = 'letsencript'"), "did you mean \"letsencrypt\"?");
     wrong(&with("[[certificate]]", "dns = 'other'"), "names dns \"other\", which is not defined\n");
-    wrong(&with("[[certificate]]", "issuer = ['letsencrypt']"), "`issuer` must be a string, not an array");
+    wrong(&with("[[certificate]]", "issuer = ['letsencrypt', 'zerosll']"), "names issuer \"zerosll\"");
+    wrong(&with("[[certificate]]", "issuer = []"), "`issuer` cannot be empty");
+    wrong(&with("[[certificate]]", "issuer = ['letsencrypt', 'letsencrypt']"), "\"letsencrypt\" twice");
+    wrong(&with("[[certificate]]", "issuer = 1"), "`issuer` must be a string, not an integer");
 }
 
 #[test]
@@ -128,7 +131,7 @@ fn issuer_and_account_must_be_clear() {
     wrong(&issuer("directory = 'https://u:p@ca.example/'"), "user names and fragments");
     wrong(&issuer("eab = { key-id = 'k', hmac-key = 'abc' }"), "`hmac-key` is a secret");
     wrong(&issuer("eab = { key-id = 'k' }"), "`eab` of issuer \"letsencrypt\" needs `hmac-key`");
-    wrong(&issuer("eab = { kid = 'k', hmac-key = { env = 'K' } }"), "unknown key \"kid\"");
+    wrong(&issuer("eab = { key-id = 'i', kid = 'k', hmac-key = { env = 'K' } }"), "unknown key \"kid\"");
     wrong(&issuer("profile = ' '"), "`profile` cannot be \"\": it is no name");
     wrong(&spoilt("[issuer.letsencrypt]", "[issuer.letsencript]"), "did you mean \"letsencrypt\"?");
     wrong(&spoilt("[issuer.letsencrypt]", "[issuer.mine]"), "add `directory = \"https://…\"`");
