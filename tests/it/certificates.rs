@@ -1,13 +1,13 @@
 //! The certificate side against real CAs: bound accounts, profiles, chains, keys, several issuers, revocation.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use x509_parser::prelude::{FromDer, Pem, X509Certificate};
 
 use crate::tool::certfleet;
 use crate::world::made::write_private;
-use crate::world::pebble::Behaviour;
+use crate::world::pebble::{Behaviour, Pebble};
 use crate::world::{Extra, World};
 
 const NAME: &str = "media.social.test";
@@ -18,7 +18,7 @@ fn world(behaviour: Behaviour) -> World {
 }
 
 /// certs.toml with lines added to the issuer's table, and the certificate with lines of its own.
-fn config(world: &World, issuer: &str, certificate: &str) -> std::path::PathBuf {
+fn config(world: &World, issuer: &str, certificate: &str) -> PathBuf {
     let extra = Extra { issuer, ..Extra::default() };
     world.config_with(&extra, &format!("{CERTIFICATE}{certificate}\n")).unwrap()
 }
@@ -177,4 +177,69 @@ fn a_key_is_kept_only_where_that_is_asked_for() {
     let other_type = key("reuse-key = true\nkey = \"ecdsa-p384\"");
     assert_ne!(other_type, second);
     assert_eq!(key("reuse-key = true\nkey = \"ecdsa-p384\""), other_type);
+}
+
+/// A second CA beside the world's own, `[issuer.other]`, and a certificate that either may issue.
+fn with_fallback(behaviour: Behaviour) -> (World, Pebble, PathBuf) {
+    let world = world(behaviour);
+    let other = world.another_pebble(0, &Behaviour::default()).unwrap();
+    let config = world
+        .config(&format!(
+            "[issuer.other]\ndirectory = \"{}\"\ndirectory-ca = {:?}\nroots = {:?}\naccept-terms = true\n\
+             {CERTIFICATE}issuer = [\"pebble\", \"other\"]\n",
+            other.directory, other.directory_ca, other.roots
+        ))
+        .unwrap();
+    (world, other, config)
+}
+
+#[test]
+fn the_next_issuer_is_asked_when_the_first_is_down_and_its_certificate_is_kept() {
+    let (world, other, config) = with_fallback(Behaviour::default());
+    world.pebble.stop();
+
+    certfleet(&config, &["renew"])
+        .ended(0)
+        .said("cannot read the ACME directory at `pebble`")
+        .said("next: the next issuer of `media.social.test` is asked")
+        .said("issuing by other");
+
+    assert_eq!(other.issued(), 1);
+    let report = certfleet(&config, &["report", "--json"]).ended(0).json();
+    assert_eq!(report["certificates"][0]["issuer"], "other");
+    assert_eq!(report["certificates"][0]["problem"], serde_json::Value::Null);
+    // Back again: no reason to issue anew, but the first to be asked when it is time.
+    world.pebble.start_again().unwrap();
+    certfleet(&config, &["renew"]).ended(0).printed("not due");
+    assert_eq!((world.pebble.orders(), other.orders()), (0, 1));
+    certfleet(&config, &["renew", "--force"]).ended(0);
+    assert_eq!((world.pebble.issued(), other.issued()), (1, 1));
+}
+
+#[test]
+fn the_next_issuer_is_asked_when_the_first_refuses() {
+    let (world, other, config) =
+        with_fallback(Behaviour { blocked: vec![NAME.to_owned()], ..Behaviour::default() });
+    certfleet(&config, &["renew"]).ended(0).said("rejectedIdentifier");
+    assert_eq!((world.pebble.issued(), other.issued()), (0, 1));
+    assert_eq!(world.ns.txt_records().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn no_other_issuer_is_asked_when_our_dns_fails_and_all_are_when_all_fail() {
+    let (world, other, config) = with_fallback(Behaviour::default());
+    let secret = fs::read_to_string(&world.ns.secret_file).unwrap();
+    write_private(&world.ns.secret_file, "bm90IHRoZSBzZWNyZXQgb2YgdGhlIHNlcnZlcg==").unwrap();
+    certfleet(&config, &["renew"]).ended(1);
+    assert_eq!((world.pebble.orders(), other.orders()), (1, 0));
+
+    write_private(&world.ns.secret_file, &secret).unwrap();
+    world.pebble.stop();
+    other.stop();
+    certfleet(&config, &["renew", "--force"])
+        .ended(1)
+        .said("cannot read the ACME directory at `pebble`")
+        .said("cannot read the ACME directory at `other`");
+    // Each keeps its own pause.
+    certfleet(&config, &["renew"]).ended(0).printed("next attempt");
 }
