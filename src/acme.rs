@@ -4,6 +4,7 @@
 //! on with one that an earlier run began: wherever a run is cut off, the order's URL and the key
 //! are durable before the CA can issue, so that the next run fetches the same certificate.
 
+mod account;
 mod budget;
 mod call;
 mod chain;
@@ -19,11 +20,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use instant_acme::{Account, AccountCredentials, CertificateIdentifier, ExternalAccountKey, NewAccount};
+use instant_acme::{Account, AccountCredentials, CertificateIdentifier};
 use jiff::Timestamp;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+pub use account::{AccountFacts, account_facts};
 pub use call::{CallError, RootCause, Violation};
 pub use check::CheckError;
 pub use error::{Cause, CredentialsFault, Doing, Error, Reasons};
@@ -169,41 +171,20 @@ pub struct Suggestion {
 impl Ca {
     /// Connects: one request for the directory; the first time ever also registers the account.
     pub async fn open(issuer: &Issuer, accounts: &dyn Accounts) -> Result<Self, Error> {
-        let tls = tls(issuer)?;
-        let failed = |doing| move |cause| Error::Call { issuer: issuer.name.clone(), doing, cause };
-        let mut tries = Tries::new();
-        let http = loop {
-            match Http::open(&issuer.directory, tls.clone()).await {
-                Ok(http) => break http,
-                Err(error) => tries.again(error, Twice::Harmless).await.map_err(failed(Doing::Directory))?,
-            };
-        };
-        let accounts_failed = |verb| {
-            move |cause: Box<dyn Diagnose + Send + Sync>| Error::Accounts {
-                issuer: issuer.name.clone(),
-                verb,
-                cause: cause.into(),
-            }
-        };
-        let loaded = accounts.load(&issuer.name, &issuer.directory).map_err(accounts_failed("load"))?;
+        let http = connect(issuer).await?;
+        let loaded = accounts.load(&issuer.name, &issuer.directory).map_err(|cause| Error::Accounts {
+            issuer: issuer.name.clone(),
+            verb: "load",
+            cause: cause.into(),
+        })?;
         let credentials = match loaded {
             Some(credentials) => credentials,
-            None => {
-                let binding = accounts
-                    .binding(&issuer.name)
-                    .await
-                    .map_err(|cause| Error::NoBinding { issuer: issuer.name.clone(), cause: cause.into() })?;
-                let made =
-                    register(&http, issuer, binding.as_ref()).await.map_err(|cause| match binding {
-                        Some(_) if refuses_binding(&cause) => {
-                            Error::Binding { issuer: issuer.name.clone(), cause }
-                        }
-                        _ => failed(Doing::Register)(cause),
-                    })?;
-                accounts.save(&issuer.name, &issuer.directory, &made).map_err(accounts_failed("save"))?;
-                made
-            }
+            None => account::register(&http, issuer, accounts).await?,
         };
+        Self::with(issuer, http, credentials)
+    }
+
+    fn with(issuer: &Issuer, http: Http, credentials: Zeroizing<String>) -> Result<Self, Error> {
         match serde_json::from_str(&credentials) {
             Ok(Saved { directory: Some(saved) }) if saved == issuer.directory => {}
             Ok(_) => return Err(bad_credentials(&issuer.name, CredentialsFault::OtherDirectory)),
@@ -306,33 +287,20 @@ fn bad_credentials(issuer: &IssuerName, reason: CredentialsFault) -> Error {
     Error::Credentials { issuer: issuer.clone(), reason }
 }
 
-/// Creates the account. A crash before it is saved leaves one behind at the CA that nobody uses.
-async fn register(
-    http: &Http,
-    issuer: &Issuer,
-    binding: Option<&Binding>,
-) -> Result<Zeroizing<String>, CallError> {
-    let key = binding.map(|binding| ExternalAccountKey::new(binding.key_id.clone(), &binding.hmac_key));
-    let contact: Vec<&str> = issuer.contact.iter().map(String::as_str).collect();
-    let wanted = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
+/// Fetches the directory.
+async fn connect(issuer: &Issuer) -> Result<Http, Error> {
+    let tls = tls(issuer)?;
     let mut tries = Tries::new();
-    let credentials = loop {
-        let builder = Account::builder_with_http(Box::new(http.session()));
-        match builder.create(&wanted, issuer.directory.clone(), key.as_ref()).await {
-            Ok((_, credentials)) => break credentials,
-            Err(error) => tries.again(error, Twice::Harmful).await?,
+    loop {
+        match Http::open(&issuer.directory, tls.clone()).await {
+            Ok(http) => return Ok(http),
+            Err(error) => tries.again(error, Twice::Harmless).await.map_err(|cause| Error::Call {
+                issuer: issuer.name.clone(),
+                doing: Doing::Directory,
+                cause,
+            })?,
         };
-    };
-    serde_json::to_string(&credentials)
-        .map(Zeroizing::new)
-        .map_err(|error| CallError::Garbled(error.to_string()))
-}
-
-/// Whether it is what the new account should be bound to that the CA does not take: CAs have no
-/// word of their own for it.
-fn refuses_binding(error: &CallError) -> bool {
-    const WORDS: [&str; 4] = ["unauthorized", "malformed", "externalAccountRequired", "accountDoesNotExist"];
-    error.refusal().is_some_and(|refusal| WORDS.iter().any(|word| refusal.is(word)))
+    }
 }
 
 /// TLS for the CA's own service: `directory-ca` if set, else what this machine trusts.

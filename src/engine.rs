@@ -11,10 +11,12 @@ mod deploy;
 mod event;
 mod issue;
 mod observe;
+mod revoke;
 mod solve;
 
 pub use event::{Event, Listener, Step, Summary};
 pub use observe::Observer;
+pub use revoke::RevokeError;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};

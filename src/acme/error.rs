@@ -192,6 +192,8 @@ pub enum Doing {
     Download,
     /// Ask for renewal information.
     RenewalInfo,
+    /// Revoke a certificate.
+    Revoke,
 }
 
 impl fmt::Display for Doing {
@@ -207,6 +209,7 @@ impl fmt::Display for Doing {
             Self::Finalize => "finalize the order",
             Self::Download => "fetch the certificate",
             Self::RenewalInfo => "ask for renewal information",
+            Self::Revoke => "revoke the certificate",
         })
     }
 }
@@ -407,11 +410,14 @@ impl Diagnose for Error {
             _ => return self.inner().and_then(Diagnose::hint),
         };
         match self.code() {
+            "acme.unauthorized" if matches!(self, Self::Call { doing: Doing::Revoke, .. }) => {
+                Some("only the account that it was issued to may revoke it".to_owned())
+            }
             "acme.untrusted" => Some(format!(
                 "if the CA is a private one, set `issuer.{issuer}.directory-ca` to the PEM file of its root"
             )),
             "acme.account-unknown" => Some(format!(
-                "if the CA lost it, run `certfleet account register {issuer}`; CAA records that name the old account must follow"
+                "if the CA lost it, run `certfleet account register {issuer} --replace`; CAA records that name the old account must follow"
             )),
             "acme.rejected-identifier" | "acme.unsupported-identifier" => {
                 Some("remove the name from `domains`, or use another `issuer`".to_owned())

@@ -31,8 +31,7 @@ impl Engine {
         let mut cas = lock(&self.cas);
         let opening = cas.entry(issuer.name.clone()).or_insert_with(|| {
             let issuer = issuer.clone();
-            let external = self.config.external_accounts.get(&issuer.name).cloned();
-            let accounts = Accounts { store: self.store.clone(), external };
+            let accounts = self.accounts(&issuer);
             let wait = self.lock_wait;
             async move {
                 // Only the first of two processes registers the account.
@@ -43,6 +42,12 @@ impl Engine {
             .shared()
         });
         opening.clone()
+    }
+
+    /// Where the accounts of an issuer are kept, and what a new one is bound to.
+    pub(super) fn accounts(&self, issuer: &Issuer) -> Accounts {
+        let external = self.config.external_accounts.get(&issuer.name).cloned();
+        Accounts { store: self.store.clone(), external }
     }
 
     /// Whether the CA is to be asked for its renewal window (RFC 9773).
@@ -97,7 +102,7 @@ impl Engine {
 }
 
 /// Accounts kept in the store.
-struct Accounts {
+pub(super) struct Accounts {
     store: Store,
     external: Option<ExternalAccount>,
 }
@@ -139,9 +144,26 @@ impl Accounts {
     /// The right to register the account, while there is none. Without it (nobody lets go of it, or
     /// the disk has no locks) an account too many is better than no certificate.
     async fn turn(&self, issuer: &Issuer, wait: Duration) -> Option<AccountLock> {
+        self.turn_while(issuer, wait, || {
+            matches!(self.store.account(&issuer.name, &issuer.directory), Ok(None))
+        })
+        .await
+    }
+
+    /// The same, whatever account there is.
+    pub(super) async fn turn_to_replace(&self, issuer: &Issuer, wait: Duration) -> Option<AccountLock> {
+        self.turn_while(issuer, wait, || true).await
+    }
+
+    async fn turn_while(
+        &self,
+        issuer: &Issuer,
+        wait: Duration,
+        is_needed: impl Fn() -> bool,
+    ) -> Option<AccountLock> {
         let until = Instant::now() + wait;
         loop {
-            if !matches!(self.store.account(&issuer.name, &issuer.directory), Ok(None)) {
+            if !is_needed() {
                 return None;
             }
             match self.store.lock_account(&issuer.name, &issuer.directory, "registering", Timestamp::now()) {

@@ -13,7 +13,7 @@ use crate::model::name::{CertName, IssuerName, VersionNumber};
 use crate::model::plan::{Action, Deploying, Issuing, Request, plan};
 use crate::model::problem::{Blame, Diagnose, Problem, Retry};
 use crate::model::schedule::{self, NextAttempt};
-use crate::model::state::{CertState, Failure, OpenOrder, State, Version};
+use crate::model::state::{CertState, Failure, OpenOrder, Reason, State, Version};
 use crate::store::{CertLock, Holder, LoadError, LockError, SaveError, VersionFiles};
 
 /// For one order, from the first request to the certificate; the CA's own steps have shorter ones.
@@ -245,7 +245,7 @@ impl Engine {
         }
     }
 
-    fn holder(&self, name: &CertName) -> String {
+    pub(super) fn holder(&self, name: &CertName) -> String {
         match self.store.lock_certificate(name, "looking", Timestamp::now()) {
             Err(LockError::Held(holder)) => in_words(holder),
             _ => in_words(None),
@@ -363,7 +363,8 @@ impl Attempt<'_> {
         Ok((key, None))
     }
 
-    /// The key of the newest version, where certs.toml asks to keep it and it is of the type asked for.
+    /// The key of the newest version, where certs.toml asks to keep it, it is of the type asked for, and nobody
+    /// else has it.
     fn old_key(&self, known: &CertState) -> Result<Option<Zeroizing<String>>, Error> {
         let Some((number, version)) = known.newest().filter(|_| self.certificate.reuse_key) else {
             return Ok(None);
@@ -371,8 +372,18 @@ impl Attempt<'_> {
         if version.key != self.certificate.key {
             return Ok(None);
         }
-        let files = self.engine.store.version(self.name(), number);
-        files.map(|files| Some(files.privkey)).map_err(|error| Error::Load(self.name().clone(), error))
+        let key = |number| match self.engine.store.version(self.name(), number) {
+            Ok(files) => Ok(files.privkey),
+            Err(error) => Err(Error::Load(self.name().clone(), error)),
+        };
+        let newest = key(number)?;
+        for (number, version) in &known.versions {
+            let lost = version.revoked.as_ref().is_some_and(|it| it.reason == Reason::KeyCompromise);
+            if lost && key(*number)? == newest {
+                return Ok(None);
+            }
+        }
+        Ok(Some(newest))
     }
 
     /// Files first, then the fact that they are there; the order stays open until then.
@@ -406,6 +417,7 @@ impl Attempt<'_> {
                 not_after: issued.leaf.not_after,
                 issued_at: Timestamp::now(),
                 ari_id: issued.leaf.ari_id,
+                revoked: None,
             },
         );
         known.order = None;

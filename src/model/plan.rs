@@ -134,6 +134,8 @@ pub enum Because {
     KeyChanged,
     /// certs.toml names other issuers.
     IssuerChanged,
+    /// The newest version was revoked at that time.
+    Revoked(Timestamp),
     /// Its time has come.
     Due(Timestamp, Rule),
     /// A person asked.
@@ -182,6 +184,8 @@ pub enum Waiting {
     Unreachable(CertName, HostName, SocketAddr),
     /// There is no version to deploy, or it expired at that time; and nothing is to be issued.
     NothingToDeploy(CertName, Option<Timestamp>),
+    /// The newest version was revoked at that time: no host gets it.
+    Revoked(CertName, Timestamp),
     /// The newest version is valid only from that time.
     NotYetValid(CertName, Timestamp),
     /// TXT records are left, and the account that could remove them is not in certs.toml.
@@ -209,6 +213,7 @@ impl Waiting {
                 | Self::Downgrade(..)
                 | Self::DuplicateLimit(..)
                 | Self::NothingToDeploy(..)
+                | Self::Revoked(..)
                 | Self::Stranded(..)
         )
     }
@@ -238,6 +243,7 @@ impl Waiting {
             | Self::Pending(name, ..)
             | Self::Unreachable(name, ..)
             | Self::NothingToDeploy(name, ..)
+            | Self::Revoked(name, _)
             | Self::NotYetValid(name, ..)
             | Self::Stranded(name, ..) => name,
         }
@@ -285,6 +291,12 @@ pub fn plan(
             }
             continue;
         };
+        if let Some(revoked) = &version.revoked {
+            if request.issuing == Issuing::No && hosts.peek().is_some() {
+                plan.waiting.push(Waiting::Revoked(certificate.name.clone(), revoked.at));
+            }
+            continue;
+        }
         if version.not_before > now {
             plan.waiting.push(Waiting::NotYetValid(certificate.name.clone(), version.not_before));
             continue;
@@ -360,6 +372,9 @@ pub(super) fn reason(
     now: Timestamp,
 ) -> Result<Because, (Timestamp, Rule)> {
     let Some((_, version)) = known.newest() else { return Ok(Because::Missing) };
+    if let Some(revoked) = &version.revoked {
+        return Ok(Because::Revoked(revoked.at));
+    }
     if !same_domains(certificate, version) {
         return Ok(Because::DomainsChanged);
     }

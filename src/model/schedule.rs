@@ -175,6 +175,7 @@ mod tests {
             not_after: at(to),
             issued_at: at(from),
             ari_id: None,
+            revoked: None,
         }
     }
 

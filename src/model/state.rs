@@ -78,6 +78,46 @@ pub struct Version {
     /// Its identifier for ARI (RFC 9773 section 4.1), if it has the needed extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ari_id: Option<String>,
+    /// That the CA revoked it because we asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Revoked>,
+}
+
+/// That a version was revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Revoked {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a certificate is revoked: those of RFC 5280 section 5.3.1 that are for its owner to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// None is given.
+    Unspecified,
+    /// Somebody else may have the key.
+    KeyCompromise,
+    /// Its owner's name has changed.
+    AffiliationChanged,
+    /// Another has taken its place.
+    Superseded,
+    /// The domains are no longer used.
+    CessationOfOperation,
+}
+
+impl Reason {
+    /// All of them, by their names.
+    pub const ALL: [(&str, Self); 5] = [
+        ("unspecified", Self::Unspecified),
+        ("key-compromise", Self::KeyCompromise),
+        ("affiliation-changed", Self::AffiliationChanged),
+        ("superseded", Self::Superseded),
+        ("cessation-of-operation", Self::CessationOfOperation),
+    ];
 }
 
 /// An order that has been started and not ended.

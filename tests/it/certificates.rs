@@ -243,3 +243,73 @@ fn no_other_issuer_is_asked_when_our_dns_fails_and_all_are_when_all_fail() {
     // Each keeps its own pause.
     certfleet(&config, &["renew"]).ended(0).printed("next attempt");
 }
+
+#[test]
+fn what_was_revoked_is_replaced_by_the_next_pass_and_goes_to_no_host() {
+    let world = World::builder().hosts(&["sally"]).site(&[NAME]).start().unwrap();
+    let config =
+        world.config("[[certificate]]\ndomains = [\"media.social.test\"]\nhosts = [\"sally\"]\n").unwrap();
+    certfleet(&config, &["renew"]).ended(0);
+    let before = world.host("sally").served(NAME).unwrap();
+
+    certfleet(&config, &["revoke", NAME]).ended(2).said("there is nobody to ask").said("add --yes");
+    certfleet(&config, &["revoke", "media.social.tst", "--yes"]).ended(2).said("did you mean");
+    certfleet(&config, &["revoke", NAME, "--yes", "--version", "7"]).ended(1).said("it has 1");
+    assert!(!world.pebble.revoked(&before.serial).unwrap());
+    let revoked = certfleet(&config, &["revoke", NAME, "--yes", "--reason", "superseded", "--json"]).ended(0);
+    assert_eq!(revoked.json()["serial"], before.serial.to_lowercase());
+    assert!(world.pebble.revoked(&before.serial).unwrap());
+
+    certfleet(&config, &["plan"]).ended(3).printed("issue     media.social.test: it was revoked on 20");
+    certfleet(&config, &["deploy", "--force"]).ended(3).printed("the newest version was revoked on 20");
+    // Twice does no harm.
+    certfleet(&config, &["revoke", NAME, "--yes"]).ended(0).printed(", superseded");
+    certfleet(&config, &["run", "--once"]).ended(0);
+
+    let after = world.host("sally").served(NAME).unwrap();
+    assert_ne!(after.leaf(), before.leaf());
+    assert!(!world.pebble.revoked(&after.serial).unwrap());
+    certfleet(&config, &["report"]).ended(0);
+    certfleet(&config, &["renew"]).ended(0).printed("not due");
+    assert_eq!(world.pebble.orders(), 2);
+}
+
+#[test]
+fn a_key_that_somebody_else_may_have_is_not_used_again() {
+    let world = world(Behaviour::default());
+    let config = config(&world, "", "reuse-key = true");
+    certfleet(&config, &["renew"]).ended(0);
+    certfleet(&config, &["revoke", NAME, "--yes", "--reason", "superseded"]).ended(0);
+    certfleet(&config, &["renew"]).ended(0);
+    assert_eq!(public_key(&stored(&world, 2)[0]), public_key(&stored(&world, 1)[0]));
+    // The older one has the same key.
+    certfleet(&config, &["revoke", NAME, "--yes", "--version", "2", "--reason", "key-compromise"]).ended(0);
+    certfleet(&config, &["renew"]).ended(0);
+    assert_ne!(public_key(&stored(&world, 3)[0]), public_key(&stored(&world, 2)[0]));
+}
+
+#[test]
+fn accounts_are_shown_and_one_that_the_ca_lost_is_replaced_by_what_the_hint_says() {
+    let world = world(Behaviour::default());
+    let config = config(&world, "", "");
+    certfleet(&config, &["account", "show"]).ended(0).printed("none yet");
+    assert!(!world.store().exists());
+    certfleet(&config, &["account", "register", "pebble"]).ended(0).printed("registered https://");
+    certfleet(&config, &["account", "register", "pebble"]).ended(2).said("--replace");
+    certfleet(&config, &["renew"]).ended(0);
+    let id = |config| {
+        let shown = certfleet(config, &["account", "show", "--json"]).ended(0).json();
+        shown["accounts"][0]["account"].as_str().unwrap().to_owned()
+    };
+    let first = id(&config);
+    world.pebble.stop();
+    world.pebble.start_again().unwrap();
+
+    let failed = certfleet(&config, &["renew", "--force"]).ended(1);
+    let failed = failed.said("certfleet account register pebble --replace");
+    assert!(failed.err.contains("accountDoesNotExist"), "{}", failed.err);
+    certfleet(&config, &["account", "register", "pebble", "--replace"]).ended(0);
+
+    certfleet(&config, &["renew", "--force"]).ended(0);
+    assert_ne!(id(&config), first);
+}

@@ -83,6 +83,7 @@ pub(crate) fn version(
         not_after: issued.checked_add(life).unwrap_or(Timestamp::MAX),
         issued_at: issued,
         ari_id: None,
+        revoked: None,
     }
 }
 

@@ -21,6 +21,7 @@
 //! no failure of NAME                          issuing it worked
 //! no dns ACCOUNT                              that too; `zone` is there from the start
 //! version N of NAME issued TIME for AGE [from TIME] [domains D…] [issuer I] [key K] [untrusted]
+//! version N of NAME was revoked TIME
 //! window of NAME TIME .. TIME [version N]     the CA's renewal window, for the newest version
 //! issuing NAME [at ISSUER] failed N times, last TIME [retry TIME] [until changed]
 //! deploying NAME to HOST failed N times, last TIME
@@ -47,7 +48,7 @@ use certfleet::model::observed::{Look, Observed, Seen, Served};
 use certfleet::model::plan::{Action, Deploying, Issuing, Request, minute, plan};
 use certfleet::model::problem::Retry;
 use certfleet::model::report::{HostReport, Report, report};
-use certfleet::model::state::{Failure, Installed, OpenOrder, RenewalInfo, State, TxtDebt};
+use certfleet::model::state::{Failure, Installed, OpenOrder, Reason, RenewalInfo, Revoked, State, TxtDebt};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::facts;
@@ -333,6 +334,14 @@ impl World {
         let number = VersionNumber(words.parse()?);
         words.expect("of")?;
         let name: CertName = words.parse()?;
+        if words.eat("was") {
+            words.expect("revoked")?;
+            let revoked = Revoked { at: words.time(now)?, reason: Reason::Unspecified };
+            let known = self.state.certificates.get_mut(&name);
+            let version = known.and_then(|known| known.versions.get_mut(&number)).ok_or("no such version")?;
+            version.revoked = Some(revoked);
+            return Ok(());
+        }
         words.expect("issued")?;
         let issued = words.time(now)?;
         words.expect("for")?;
