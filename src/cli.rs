@@ -1,5 +1,8 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
+mod account;
+mod revoke;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{IsTerminal, Write};
@@ -83,6 +86,11 @@ enum Command {
     Renew(Renew),
     /// Push what the store has; no CA involved
     Deploy(Deploy),
+    /// Have the CA revoke a certificate; the next pass replaces it
+    Revoke(revoke::Arguments),
+    /// Our accounts at the issuers
+    #[command(subcommand)]
+    Account(account::Account),
     /// The expiry report: every certificate, where it stands, what each host serves
     Report(ReportArgs),
 }
@@ -212,6 +220,8 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Plan(selection) => output.plan(config, &selection).await,
         Command::Renew(args) => output.renew(config, &args).await,
         Command::Deploy(args) => output.deploy(config, &args).await,
+        Command::Revoke(args) => output.revoke(config, &args).await,
+        Command::Account(what) => output.account(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
     }
 }

@@ -9,11 +9,11 @@ use zeroize::Zeroizing;
 use super::{Engine, Event, lock};
 use crate::acme::{self, Ca, Issued, Journal, Step, Wanted};
 use crate::model::desired::{Certificate, Issuer};
-use crate::model::name::{CertName, VersionNumber};
+use crate::model::name::{CertName, IssuerName, VersionNumber};
 use crate::model::plan::{Action, Deploying, Issuing, Request, plan};
 use crate::model::problem::{Blame, Diagnose, Problem, Retry};
 use crate::model::schedule::{self, NextAttempt};
-use crate::model::state::{CertState, Failure, OpenOrder, State, Version};
+use crate::model::state::{CertState, Failure, OpenOrder, Reason, State, Version};
 use crate::store::{CertLock, Holder, LoadError, LockError, SaveError, VersionFiles};
 
 /// For one order, from the first request to the certificate; the CA's own steps have shorter ones.
@@ -60,6 +60,17 @@ pub(super) enum Error {
     /// Locking.
     #[error("cannot lock `{0}`")]
     Lock(CertName, #[source] LockError),
+}
+
+impl Error {
+    /// Whether another issuer may do better: it was this one that failed, not we or our DNS.
+    fn is_of_the_issuer(&self) -> bool {
+        match self {
+            Self::Acme(_, error) => error.is_of_the_issuer(),
+            Self::Ca(_, error) => error.is_of_the_issuer(),
+            Self::Key(..) | Self::Deadline { .. } | Self::Save(..) | Self::Load(..) | Self::Lock(..) => false,
+        }
+    }
 }
 
 impl Diagnose for Error {
@@ -126,10 +137,12 @@ impl Engine {
             Ok(known) => known,
             Err(error) => return failed(&Error::Load(name.clone(), error)),
         };
-        if !self.still_wanted(name, &known, request) {
+        let Some(issuer) = self.still_wanted(name, &known, request) else {
             return already_done(known, request);
-        }
-        let attempt = Attempt { engine: self, certificate, cert_lock: &cert_lock, known: Mutex::new(known) };
+        };
+        let issuer = &self.config.desired.issuers[&issuer];
+        let attempt =
+            Attempt { engine: self, certificate, issuer, cert_lock: &cert_lock, known: Mutex::new(known) };
         let result = match tokio::time::timeout(ORDER, attempt.run()).await {
             Ok(result) => result,
             Err(_) => Err(Error::Deadline { certificate: name.clone() }),
@@ -146,12 +159,12 @@ impl Engine {
                 }
                 Outcome::Issued { number, known }
             }
-            Err(error) => self.note_failure(certificate, &cert_lock, known, &error),
+            Err(error) => self.note_failure(certificate, issuer, &cert_lock, known, &error),
         }
     }
 
-    /// Asks the plan again after the lock is ours: another process may have been faster.
-    fn still_wanted(&self, name: &CertName, known: &CertState, request: &Request) -> bool {
+    /// Asks the plan again after the lock is ours: another process may have been faster. Who is to issue it?
+    fn still_wanted(&self, name: &CertName, known: &CertState, request: &Request) -> Option<IssuerName> {
         let state = State { certificates: [(name.clone(), known.clone())].into(), ..State::default() };
         let request =
             Request { only: Some([name.clone()].into()), deploying: Deploying::No, ..request.clone() };
@@ -162,19 +175,25 @@ impl Engine {
             &request,
             Timestamp::now(),
         );
-        plan.actions.iter().any(|action| matches!(action, Action::Issue { .. }))
+        plan.actions.into_iter().find_map(|action| match action {
+            Action::Issue { issuer, .. } => Some(issuer),
+            _ => None,
+        })
     }
 
     fn note_failure(
         &self,
         certificate: &Certificate,
+        issuer: &Issuer,
         cert_lock: &CertLock,
         mut known: CertState,
         error: &Error,
     ) -> Outcome {
         let problem = Problem::of(error);
         let now = Timestamp::now();
-        let earlier = known.failure.take().filter(|failure| failure.revision == certificate.revision);
+        let own = error.is_of_the_issuer();
+        let earlier = if own { known.failures.remove(&issuer.name) } else { known.failure.take() }
+            .filter(|failure| failure.revision == certificate.revision);
         let failure = Failure {
             count: earlier.as_ref().map_or(1, |failure| failure.count.saturating_add(1)),
             first: earlier.map_or(now, |failure| failure.first),
@@ -187,7 +206,10 @@ impl Engine {
             NextAttempt::At(at) => Some(at),
             NextAttempt::AfterChange => None,
         };
-        known.failure = Some(failure);
+        match own {
+            true => drop(known.failures.insert(issuer.name.clone(), failure)),
+            false => known.failure = Some(failure),
+        }
         let saved = self.store.save_certificate(cert_lock, &known);
         if let Err(error) = saved {
             // The first problem is the one to mend; that it could not be noted is said beside it.
@@ -223,7 +245,7 @@ impl Engine {
         }
     }
 
-    fn holder(&self, name: &CertName) -> String {
+    pub(super) fn holder(&self, name: &CertName) -> String {
         match self.store.lock_certificate(name, "looking", Timestamp::now()) {
             Err(LockError::Held(holder)) => in_words(holder),
             _ => in_words(None),
@@ -235,6 +257,7 @@ impl Engine {
 pub(super) struct Attempt<'a> {
     pub(super) engine: &'a Engine,
     pub(super) certificate: &'a Certificate,
+    issuer: &'a Issuer,
     cert_lock: &'a CertLock,
     known: Mutex<CertState>,
 }
@@ -245,7 +268,7 @@ impl Attempt<'_> {
     }
 
     async fn run(&self) -> Result<VersionNumber, Error> {
-        let issuer = &self.engine.config.desired.issuers[&self.certificate.issuer];
+        let issuer = self.issuer;
         let ca = self.engine.ca(issuer).await.map_err(|error| Error::Ca(self.name().clone(), error))?;
         let (key_pem, resume) = self.key(issuer)?;
         let resumed = resume.is_some();
@@ -277,6 +300,8 @@ impl Attempt<'_> {
         let wanted = Wanted {
             domains: self.certificate.domains.clone(),
             key: self.certificate.key,
+            profile: self.certificate.profile(issuer).map(str::to_owned),
+            preferred_chain: self.certificate.preferred_chain(issuer).map(str::to_owned),
             replaces,
             resume,
             key_pem: key_pem.clone(),
@@ -288,6 +313,13 @@ impl Attempt<'_> {
             }
             Error::Acme(self.name().clone(), error)
         })?;
+        if !issued.offered.is_empty() {
+            self.engine.tell(Event::OtherChain(
+                self.name().clone(),
+                issued.top.clone(),
+                issued.offered.clone(),
+            ));
+        }
         self.keep(issuer, issued, key_pem)
     }
 
@@ -300,6 +332,7 @@ impl Attempt<'_> {
             order.domains == self.certificate.domains
                 && order.directory == issuer.directory
                 && order.key == self.certificate.key
+                && order.profile.as_deref() == self.certificate.profile(issuer)
         });
         if fits {
             let key =
@@ -308,8 +341,12 @@ impl Attempt<'_> {
                 return Ok((key, order.url.clone()));
             }
         }
-        let key =
-            acme::new_key(self.certificate.key).map_err(|error| Error::Key(self.name().clone(), error))?;
+        let key = match self.old_key(&known)? {
+            Some(key) => key,
+            None => {
+                acme::new_key(self.certificate.key).map_err(|error| Error::Key(self.name().clone(), error))?
+            }
+        };
         known.order = None;
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
         store.save_order_key(self.cert_lock, &key).map_err(save)?;
@@ -319,10 +356,34 @@ impl Attempt<'_> {
             issuer: issuer.name.clone(),
             directory: issuer.directory.clone(),
             key: self.certificate.key,
+            profile: self.certificate.profile(issuer).map(str::to_owned),
             started: Timestamp::now(),
         });
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
         Ok((key, None))
+    }
+
+    /// The key of the newest version, where certs.toml asks to keep it, it is of the type asked for, and nobody
+    /// else has it.
+    fn old_key(&self, known: &CertState) -> Result<Option<Zeroizing<String>>, Error> {
+        let Some((number, version)) = known.newest().filter(|_| self.certificate.reuse_key) else {
+            return Ok(None);
+        };
+        if version.key != self.certificate.key {
+            return Ok(None);
+        }
+        let key = |number| match self.engine.store.version(self.name(), number) {
+            Ok(files) => Ok(files.privkey),
+            Err(error) => Err(Error::Load(self.name().clone(), error)),
+        };
+        let newest = key(number)?;
+        for (number, version) in &known.versions {
+            let lost = version.revoked.as_ref().is_some_and(|it| it.reason == Reason::KeyCompromise);
+            if lost && key(*number)? == newest {
+                return Ok(None);
+            }
+        }
+        Ok(Some(newest))
     }
 
     /// Files first, then the fact that they are there; the order stays open until then.
@@ -356,10 +417,12 @@ impl Attempt<'_> {
                 not_after: issued.leaf.not_after,
                 issued_at: Timestamp::now(),
                 ari_id: issued.leaf.ari_id,
+                revoked: None,
             },
         );
         known.order = None;
         known.failure = None;
+        known.failures.clear();
         known.renewal_info = None;
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
         if let Err(error) = store.drop_order_key(self.cert_lock) {
@@ -385,7 +448,7 @@ fn already_done(known: CertState, request: &Request) -> Outcome {
         (Issuing::Forced(asked), Some((_, version))) => version.issued_at < asked,
         (_, newest) => newest.is_none(),
     };
-    match &known.failure {
+    match known.last_failure() {
         Some(failure) if missing => {
             Outcome::Failed { problem: failure.problem.clone(), next: None, known: Some(known) }
         }

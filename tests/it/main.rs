@@ -5,6 +5,7 @@ mod world;
 
 mod acme;
 mod architecture;
+mod certificates;
 mod config;
 mod deploy;
 mod dns;

@@ -198,6 +198,14 @@ impl World {
         self.range.address(FIRST_SPARE + n.min(39))
     }
 
+    /// Starts another ACME server, at the spare address `n`, that knows nothing of the first. What it issues leads
+    /// to roots of its own.
+    pub(crate) fn another_pebble(&self, n: u8, behaviour: &Behaviour) -> Result<Pebble, String> {
+        let folder = self.dir.path().join(format!("pebble-{n}"));
+        fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        Pebble::start(&folder, self.spare_address(n), self.ns.address, behaviour, &self.watchdog)
+    }
+
     /// Writes certs.toml for this world, with these `[[certificate]]` and other tables at the end.
     pub(crate) fn config(&self, tables: &str) -> Result<PathBuf, String> {
         self.config_with(&Extra::default(), tables)
