@@ -52,8 +52,8 @@ impl Bench for AcmeDnsBench {
         self.with(&self.0.secret())
     }
 
-    fn wrong(&self) -> Option<String> {
-        Some(self.with(&self.0.wrong_secret()))
+    fn wrong(&self) -> String {
+        self.with(&self.0.wrong_secret())
     }
 
     fn values(&self, owner: &str) -> Vec<String> {
@@ -66,16 +66,12 @@ impl Bench for AcmeDnsBench {
         self.0.records(|records| records.add(owner, value, 60));
     }
 
-    fn http(&self) -> Option<&Server> {
-        Some(&self.0)
+    fn http(&self) -> &Server {
+        &self.0
     }
 
     fn removes(&self) -> bool {
         false
-    }
-
-    fn names_one(&self) -> bool {
-        true
     }
 }
 

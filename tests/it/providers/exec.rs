@@ -52,8 +52,8 @@ impl Bench for ExecBench {
         format!("command = {:?}\n", self.dir.path().join("hook"))
     }
 
-    fn wrong(&self) -> Option<String> {
-        None
+    fn wrong(&self) -> String {
+        unreachable!("the program has credentials, not we")
     }
 
     fn values(&self, owner: &str) -> Vec<String> {
@@ -70,10 +70,6 @@ impl Bench for ExecBench {
         let folder = self.dir.path().join("records").join(owner);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(value), "").unwrap();
-    }
-
-    fn has_zones(&self) -> bool {
-        false
     }
 }
 

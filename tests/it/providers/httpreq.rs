@@ -49,8 +49,8 @@ impl Bench for HttpreqBench {
         self.with(&self.0.secret())
     }
 
-    fn wrong(&self) -> Option<String> {
-        Some(self.with(&self.0.wrong_secret()))
+    fn wrong(&self) -> String {
+        self.with(&self.0.wrong_secret())
     }
 
     fn values(&self, owner: &str) -> Vec<String> {
@@ -61,12 +61,8 @@ impl Bench for HttpreqBench {
         self.0.records(|records| records.add(owner, value, 60));
     }
 
-    fn http(&self) -> Option<&Server> {
-        Some(&self.0)
-    }
-
-    fn has_zones(&self) -> bool {
-        false
+    fn http(&self) -> &Server {
+        &self.0
     }
 }
 

@@ -62,8 +62,8 @@ impl Bench for PowerDnsBench {
         self.with(&self.front.secret())
     }
 
-    fn wrong(&self) -> Option<String> {
-        Some(self.with(&self.front.wrong_secret()))
+    fn wrong(&self) -> String {
+        self.with(&self.front.wrong_secret())
     }
 
     fn values(&self, owner: &str) -> Vec<String> {
@@ -74,8 +74,8 @@ impl Bench for PowerDnsBench {
         self.server.add(ZONE, owner, value).unwrap();
     }
 
-    fn http(&self) -> Option<&Server> {
-        Some(&self.front)
+    fn http(&self) -> &Server {
+        &self.front
     }
 }
 

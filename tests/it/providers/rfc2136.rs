@@ -36,10 +36,10 @@ impl Bench for Rfc2136Bench {
         self.with(&self.server.secret_file)
     }
 
-    fn wrong(&self) -> Option<String> {
+    fn wrong(&self) -> String {
         let file = self.dir.path().join("wrong");
         write_private(&file, &STANDARD.encode(WRONG)).unwrap();
-        Some(self.with(&file))
+        self.with(&file)
     }
 
     fn values(&self, owner: &str) -> Vec<String> {
