@@ -1,5 +1,7 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
+mod providers;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{IsTerminal, Write};
@@ -85,6 +87,8 @@ enum Command {
     Deploy(Deploy),
     /// The expiry report: every certificate, where it stands, what each host serves
     Report(ReportArgs),
+    /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
+    Providers(providers::ProvidersArgs),
 }
 
 #[derive(Debug, Args)]
@@ -201,6 +205,9 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
 }
 
 async fn run(cli: Cli) -> Result<Exit, Refusal> {
+    if let Command::Providers(args) = &cli.command {
+        return providers::run(args, cli.json);
+    }
     let path = config::find(cli.config.as_deref()).map_err(|error| Refusal::config(&error))?;
     let config = config::load(&path).map_err(|error| Refusal::config(&error))?;
     for warning in &config.warnings {
@@ -213,6 +220,8 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Renew(args) => output.renew(config, &args).await,
         Command::Deploy(args) => output.deploy(config, &args).await,
         Command::Report(args) => output.report(config, &args).await,
+        // Needs no configuration, so it has been answered above.
+        Command::Providers(args) => providers::run(&args, output.json),
     }
 }
 
