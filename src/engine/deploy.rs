@@ -265,7 +265,7 @@ impl Prove for Prover<'_> {
             return Ok(Proof { addresses: Vec::new(), after: Duration::ZERO });
         }
         let addresses =
-            probe::addresses(host).await.map_err(|error| NotProven::Unreachable(Problem::of(&error)))?;
+            probe::addresses(host).await.map_err(|error| NotProven::Unreachable(Box::new(Problem::of(&error))))?;
         let observer = &self.engine.observer;
         let roots = observer.roots(certificate);
         let places = addresses
@@ -284,7 +284,7 @@ impl Prove for Prover<'_> {
             match look.seen {
                 Seen::Serving(served) => {
                     let found = Found::Other { address, name: domain, served: Box::new(served) };
-                    return Err(NotProven::Other(Problem::of(&found)));
+                    return Err(NotProven::Other(Box::new(Problem::of(&found))));
                 }
                 Seen::Unreachable(problem) => {
                     silent = Some(Found::Silent { address, name: domain, problem: Box::new(problem) })
@@ -292,7 +292,7 @@ impl Prove for Prover<'_> {
             }
         }
         match silent {
-            Some(found) => Err(NotProven::Unreachable(Problem::of(&found))),
+            Some(found) => Err(NotProven::Unreachable(Box::new(Problem::of(&found)))),
             None => Ok(Proof {
                 addresses: all.into_iter().map(|look| (look.address, look.name)).collect(),
                 after: began.elapsed(),
