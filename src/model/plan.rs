@@ -131,6 +131,8 @@ pub enum Because {
     IssuerChanged,
     /// Its time has come.
     Due(Timestamp, Rule),
+    /// A run that was cut off has left an order open: the CA may have issued already.
+    Unfinished,
     /// A person asked.
     Forced,
 }
@@ -334,6 +336,11 @@ fn issuing(
         (Issuing::Forced(asked), Some(version)) if version.issued_at < asked => Because::Forced,
         _ => match reason(certificate, known, desired, now) {
             Ok(because) => because,
+            Err(_)
+                if known.order.as_ref().is_some_and(|order| cut_off(order, known, certificate, desired)) =>
+            {
+                Because::Unfinished
+            }
             Err((at, rule)) => return Decision::Wait(Waiting::NotDue(name(), at, rule)),
         },
     };
@@ -385,6 +392,13 @@ fn is_for(order: &OpenOrder, certificate: &Certificate, desired: &Desired) -> bo
         && order.key == certificate.key
         && ordered == certificate.domains.iter().collect()
         && desired.issuers.get(&certificate.issuer).is_some_and(|issuer| issuer.directory == order.directory)
+}
+
+/// Whether the run that began an order has not lived to see how it ends. One that failed is not taken up
+/// before the certificate is due: what failed is told, and may need somebody.
+fn cut_off(order: &OpenOrder, known: &CertState, certificate: &Certificate, desired: &Desired) -> bool {
+    is_for(order, certificate, desired)
+        && known.failure.as_ref().is_none_or(|failure| failure.last < order.started)
 }
 
 /// When the CA will issue these names again, if it would refuse now, and how many it has issued.

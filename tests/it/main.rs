@@ -8,6 +8,7 @@ mod architecture;
 mod config;
 mod dns;
 mod facts;
+mod kill;
 mod lifecycle;
 mod planner_properties;
 mod reference;

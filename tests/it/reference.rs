@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 /// The first words of codes; the rest is a word or several with hyphens.
-const FAMILIES: [&str; 10] = ["acme", "clock", "config", "deploy", "dns", "host", "probe", "secret", "ssh", "store"];
+const FAMILIES: [&str; 10] =
+    ["acme", "clock", "config", "deploy", "dns", "host", "probe", "secret", "ssh", "store"];
 
 #[test]
 fn every_problem_code_is_explained_in_readme() {
@@ -22,8 +23,11 @@ fn every_option_that_readme_shows_exists() {
     let readme = include_str!("../../README.md");
     let commands = readme.split('`').filter_map(|code| code.strip_prefix("certfleet "));
     for command in commands {
-        let words: Vec<&str> = command.split_whitespace().map(|word| word.trim_matches(['[', ']', '…'])).collect();
-        let Some(name) = words.first().filter(|name| name.chars().all(|c| c.is_ascii_lowercase())) else { continue };
+        let words: Vec<&str> =
+            command.split_whitespace().map(|word| word.trim_matches(['[', ']', '…'])).collect();
+        let Some(name) = words.first().filter(|name| name.chars().all(|c| c.is_ascii_lowercase())) else {
+            continue;
+        };
         let help = crate::tool::certfleet(Path::new("none"), &[name, "--help"]).ended(0).out;
         for option in words.iter().filter(|word| word.starts_with("--")) {
             assert!(help.contains(option), "`certfleet {command}`: {name} has no {option}");
@@ -47,6 +51,8 @@ fn collect(folder: &Path, codes: &mut BTreeSet<String>) {
 
 fn is_code(text: &str) -> bool {
     text.split_once('.').is_some_and(|(family, rest)| {
-        FAMILIES.contains(&family) && !rest.is_empty() && rest.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+        FAMILIES.contains(&family)
+            && !rest.is_empty()
+            && rest.chars().all(|c| c.is_ascii_lowercase() || c == '-')
     })
 }

@@ -14,6 +14,7 @@ impl fmt::Display for Because {
             Self::KeyChanged => f.write_str("its key type changed in certs.toml"),
             Self::IssuerChanged => f.write_str("its issuer changed in certs.toml"),
             Self::Due(at, rule) => write!(f, "due since {} ({rule})", minute(*at)),
+            Self::Unfinished => f.write_str("an earlier run was cut off"),
             Self::Forced => f.write_str("you asked (--force)"),
         }
     }
