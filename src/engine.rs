@@ -292,6 +292,10 @@ impl<'a> Pass<'a> {
                 self.state.certificates.insert(name.clone(), known);
                 self.judge(name);
             }
+            issue::Outcome::OrderOver { known } => {
+                self.engine.tell(Event::OrderOver(name.clone()));
+                self.state.certificates.insert(name.clone(), known);
+            }
             issue::Outcome::Failed { problem, next, known } => {
                 if let Some(known) = known {
                     self.state.certificates.insert(name.clone(), known);

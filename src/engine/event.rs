@@ -29,6 +29,8 @@ pub enum Event {
     Issued(CertName, VersionNumber, Timestamp, Duration),
     /// Another process has just issued it.
     AlreadyIssued(CertName),
+    /// The order that a run had left open is over without a certificate; none is due.
+    OrderOver(CertName),
     /// No new version; the problem, and when it is tried again.
     IssueFailed(CertName, Problem, Option<Timestamp>),
     /// Challenge records that an earlier run left are gone.

@@ -119,6 +119,10 @@ impl Listener for Progress {
             Event::AlreadyIssued(name) => {
                 Line::Done(name.to_string(), "another process has just issued it".into())
             }
+            Event::OrderOver(name) => Line::Done(
+                name.to_string(),
+                "the order that an earlier run left is over without a certificate; none is due".into(),
+            ),
             Event::IssueFailed(name, why, next) => {
                 let next = match next {
                     Some(at) => format!("tried again from {}", minute(*at)),

@@ -10,6 +10,7 @@ mod config;
 mod deploy;
 mod dns;
 mod facts;
+mod kill;
 mod lifecycle;
 mod planner_properties;
 mod providers;

@@ -44,6 +44,7 @@ pub(crate) fn service(
     let host_key = Identity::make(&folder.join("host_key"))?;
     write_private(&folder.join("authorized_keys"), &format!("{}\n", guest.public))?;
     let folder_text = folder.display();
+    // HOME: what this machine's user has in its .bashrc is slow, and leaves locks behind when it is killed.
     let mut config = format!(
         "ListenAddress {address}\n\
          HostKey {folder_text}/host_key\n\
@@ -59,7 +60,7 @@ pub(crate) fn service(
          PrintLastLog no\n\
          LogLevel VERBOSE\n\
          Subsystem sftp internal-sftp\n\
-         SetEnv \"PATH={path}\"\n"
+         SetEnv \"PATH={path}\" \"HOME={folder_text}\"\n"
     );
     config.push_str(&of_newer_versions(&program));
     let config_file = folder.join("sshd_config");
