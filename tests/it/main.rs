@@ -12,4 +12,5 @@ mod lifecycle;
 mod planner_properties;
 mod scenarios;
 mod tool;
+mod trouble;
 mod world_itself;
