@@ -245,6 +245,7 @@ impl<'a> Pass<'a> {
     fn take(&mut self, done: Done) {
         match done {
             Done::Observed(host, looks) => {
+                self.engine.note_served(&host, &looks, &mut self.state);
                 self.observed.looks.insert(host.clone(), looks);
                 self.seen.insert(host.clone());
                 self.plan_deploying(None, &BTreeSet::from([host]));
