@@ -2,8 +2,11 @@
 
 mod ca;
 mod config;
+mod deploy;
 mod dns;
+mod host;
 mod propagation;
+mod taking;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,6 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::world::World;
+use crate::world::host::Host;
+use crate::world::look::Served;
 use crate::world::pebble::Pebble;
 
 /// The name that most of these worlds have a certificate for.
@@ -68,4 +73,9 @@ fn eventually(what: &str, done: impl Fn() -> bool) {
         assert!(begin.elapsed().as_secs() < 60, "in vain: {what}");
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Waits until all of a host's workers serve what is wanted: for a moment after a reload old ones answer, too.
+fn settles(host: &Host, what: &str, wanted: impl Fn(&Served) -> bool) {
+    eventually(what, || (0..8).all(|_| host.served(NAME).is_ok_and(|served| wanted(&served))));
 }
