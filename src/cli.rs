@@ -292,7 +292,8 @@ impl Output {
         let now = Timestamp::now();
         let plan = plan(&config.desired, &loaded.state, &observed, &request, now);
         self.print(&render::plan_text(&plan), &render::plan_json(&plan, now));
-        let needs = plan.waiting.iter().any(Waiting::needs_person) || plan.actions.iter().any(is_work);
+        let wrong = |waiting: &Waiting| waiting.needs_person() || matches!(waiting, Waiting::Backoff(..));
+        let needs = plan.waiting.iter().any(wrong) || plan.actions.iter().any(is_work);
         Ok(if needs || !loaded.unreadable.is_empty() { Exit::Attention } else { Exit::Done })
     }
 
@@ -351,7 +352,9 @@ fn is_work(action: &Action) -> bool {
 
 /// The worst that happened decides.
 fn exit_of(summary: &Summary) -> Exit {
-    if !summary.failed.is_empty() || summary.interrupted {
+    // What failed and waits for its next attempt is still not done.
+    let failing = |waiting: &Waiting| matches!(waiting, Waiting::Backoff(..));
+    if !summary.failed.is_empty() || summary.interrupted || summary.waiting.iter().any(failing) {
         Exit::Failed
     } else if !summary.locked.is_empty() {
         Exit::Locked

@@ -247,6 +247,7 @@ impl<'a> Pass<'a> {
     fn take(&mut self, done: Done) {
         match done {
             Done::Observed(host, looks) => {
+                self.engine.note_served(&host, &looks, &mut self.state);
                 self.observed.looks.insert(host.clone(), looks);
                 self.seen.insert(host.clone());
                 self.plan_deploying(None, &BTreeSet::from([host]));
@@ -428,9 +429,10 @@ impl<'a> Pass<'a> {
         self.busy.insert(host.clone());
         let engine = self.engine;
         let host = host.clone();
+        let before = self.observed.looks.get(&host).cloned().unwrap_or_default();
         engine.tell(Event::Deploying(host.clone(), installs.clone()));
         self.running.push(Box::pin(async move {
-            let outcomes = engine.deploy(&host, installs).await;
+            let outcomes = engine.deploy(&host, installs, before).await;
             Done::Deployed(host, outcomes)
         }));
     }

@@ -161,6 +161,9 @@ impl Listener for Progress {
             Event::DeployFailed(_, host, why) => Line::Failed(host.to_string(), failed_deploy(why)),
             Event::Ending => Line::Said("ending: removing challenge records first".into()),
         });
+        if let Event::Pending(_, _, _, Problem { hint: Some(hint), .. }) = event {
+            self.show(Line::Said(format!("  hint: {hint}")));
+        }
     }
 }
 

@@ -18,4 +18,5 @@ mod reference;
 mod scenarios;
 mod tool;
 mod transaction;
+mod trouble;
 mod world_itself;
