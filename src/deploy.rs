@@ -7,6 +7,7 @@
 //! not served there is put back.
 
 pub mod error;
+pub mod examine;
 pub mod host_key;
 pub mod identity;
 pub mod outcome;
@@ -21,6 +22,7 @@ use futures::future::join_all;
 use zeroize::Zeroizing;
 
 pub use error::{ConnectError, InstallError, NotPutBack};
+pub use examine::Tested;
 pub use outcome::{Answer, NotInstalled, Outcome, Reload};
 pub use ssh::Session;
 
