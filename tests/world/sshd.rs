@@ -44,6 +44,8 @@ pub(crate) fn service(
     let host_key = Identity::make(&folder.join("host_key"))?;
     write_private(&folder.join("authorized_keys"), &format!("{}\n", guest.public))?;
     let folder_text = folder.display();
+    // SHLVL: a bash that thinks it is the first of a login would run the user's ~/.bashrc, which is this
+    // machine's business and not that of a test.
     let mut config = format!(
         "ListenAddress {address}\n\
          HostKey {folder_text}/host_key\n\
@@ -59,7 +61,7 @@ pub(crate) fn service(
          PrintLastLog no\n\
          LogLevel VERBOSE\n\
          Subsystem sftp internal-sftp\n\
-         SetEnv \"PATH={path}\"\n"
+         SetEnv \"PATH={path}\" SHLVL=2\n"
     );
     config.push_str(&of_newer_versions(&program));
     let config_file = folder.join("sshd_config");
