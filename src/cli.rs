@@ -1,5 +1,7 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
+mod history;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{IsTerminal, Write};
@@ -13,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{self, Config, LoadError};
 use crate::engine::{Engine, Observer, Summary};
+use crate::model::history::How;
 use crate::model::name::{CertName, Domain, HostName};
 use crate::model::observed::Observed;
 use crate::model::plan::{Action, Deploying, Issuing, Request, Waiting, plan};
@@ -85,6 +88,8 @@ enum Command {
     Deploy(Deploy),
     /// The expiry report: every certificate, where it stands, what each host serves
     Report(ReportArgs),
+    /// The audit log: who did what, when, and what came of it
+    History(history::HistoryArgs),
 }
 
 #[derive(Debug, Args)]
@@ -208,11 +213,12 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
     }
     let output = Output { json: cli.json, wait: cli.wait };
     match cli.command {
-        Command::Run { once: _ } => output.pass(config, Request::default()).await,
+        Command::Run { once: _ } => output.pass_by(How::Timer, config, Request::default()).await,
         Command::Plan(selection) => output.plan(config, &selection).await,
         Command::Renew(args) => output.renew(config, &args).await,
         Command::Deploy(args) => output.deploy(config, &args).await,
         Command::Report(args) => output.report(config, &args).await,
+        Command::History(args) => output.history(&config, &args),
     }
 }
 
@@ -256,9 +262,14 @@ impl Output {
     }
 
     async fn pass(&self, config: Config, request: Request) -> Result<Exit, Refusal> {
+        self.pass_by(How::Cli, config, request).await
+    }
+
+    async fn pass_by(&self, how: How, config: Config, request: Request) -> Result<Exit, Refusal> {
         let store = Store::open(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
         let engine = Engine::new(Arc::new(config), store, Arc::new(Progress::new()), self.wait)
-            .map_err(|error| Refusal::failed(&error))?;
+            .map_err(|error| Refusal::failed(&error))?
+            .run_by(how);
         let summary = engine.pass(&request, told_to_end()).await.map_err(|error| Refusal::failed(&error))?;
         let now = Timestamp::now();
         self.print(&render::summary_text(&summary, now), &render::summary_json(&summary, now));

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::issue::{LOCK_RETRY, boxed};
-use super::{Engine, lock};
+use super::{Engine, Event, Listener, lock};
 use crate::acme::{self, Ca};
 use crate::model::desired::Issuer;
 use crate::model::name::{CertName, IssuerName};
@@ -25,7 +25,7 @@ impl Engine {
         let mut cas = lock(&self.cas);
         let opening = cas.entry(issuer.name.clone()).or_insert_with(|| {
             let issuer = issuer.clone();
-            let accounts = Accounts { store: self.store.clone() };
+            let accounts = Accounts { store: self.store.clone(), listener: self.listener.clone() };
             let wait = self.lock_wait;
             async move {
                 // Only the first of two processes registers the account.
@@ -100,6 +100,7 @@ impl Engine {
 /// Accounts kept in the store.
 struct Accounts {
     store: Store,
+    listener: Arc<dyn Listener>,
 }
 
 impl Accounts {
@@ -135,7 +136,9 @@ impl acme::Accounts for Accounts {
         directory: &str,
         credentials: &str,
     ) -> Result<(), Box<dyn Diagnose + Send + Sync>> {
-        self.store.save_account(issuer, directory, credentials).map_err(boxed)
+        self.store.save_account(issuer, directory, credentials).map_err(boxed)?;
+        self.listener.notice(&Event::Registered(issuer.clone()));
+        Ok(())
     }
 }
 

@@ -151,7 +151,7 @@ impl Engine {
         took: Duration,
     ) -> Vec<Outcome> {
         let now = Timestamp::now();
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut events) = (Vec::new(), Vec::new());
         let saved = self.store.update_host(host, |facts| {
             for install in installs {
                 let Install { certificate, version, .. } = install;
@@ -160,18 +160,22 @@ impl Engine {
                     .iter()
                     .find(|bundle| bundle.certificate == certificate)
                     .map(|bundle| bundle.fingerprint);
+                let put_back = matches!(result, Ok(Deployed::RolledBack { .. }));
                 let known = facts.entry(certificate.clone()).or_default();
                 let result = note(known, version, fingerprint, result, now);
                 let looks = seen.remove(&certificate).unwrap_or_default();
-                self.tell(match &result {
+                events.push(match &result {
                     Result::Served => {
                         Event::Served(certificate.clone(), host.clone(), version, looks.len(), took)
                     }
                     Result::Pending(problem) => {
                         Event::Pending(certificate.clone(), host.clone(), version, problem.clone())
                     }
+                    Result::Failed(problem) if put_back => {
+                        Event::PutBack(certificate.clone(), host.clone(), version, problem.clone())
+                    }
                     Result::Failed(problem) => {
-                        Event::DeployFailed(certificate.clone(), host.clone(), problem.clone())
+                        Event::DeployFailed(certificate.clone(), host.clone(), version, problem.clone())
                     }
                 });
                 outcomes.push(Outcome { certificate, version, facts: Some(known.clone()), looks, result });
@@ -181,6 +185,7 @@ impl Engine {
             // What is on the host can be observed again; that it is not noted costs one transaction.
             tracing::warn!(host = %host, "cannot note what was deployed: {error}");
         }
+        events.into_iter().for_each(|event| self.tell(event));
         outcomes
     }
 }

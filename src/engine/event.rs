@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use crate::acme::Step;
-use crate::model::name::{CertName, HostName, VersionNumber};
+use crate::model::name::{CertName, HostName, IssuerName, VersionNumber};
 use crate::model::plan::{Because, Install, Waiting};
 use crate::model::problem::Problem;
 
@@ -36,8 +36,12 @@ pub enum Event {
     Served(CertName, HostName, VersionNumber, usize, Duration),
     /// Installed; nothing on the host serves it yet.
     Pending(CertName, HostName, VersionNumber, Problem),
-    /// Not installed, or put back.
-    DeployFailed(CertName, HostName, Problem),
+    /// Installed, found wanting, and the version before is back.
+    PutBack(CertName, HostName, VersionNumber, Problem),
+    /// Not installed.
+    DeployFailed(CertName, HostName, VersionNumber, Problem),
+    /// An account was made at an issuer.
+    Registered(IssuerName),
     /// The run was told to end.
     Ending,
 }

@@ -8,6 +8,7 @@ mod architecture;
 mod config;
 mod dns;
 mod facts;
+mod history;
 mod lifecycle;
 mod planner_properties;
 mod scenarios;
