@@ -8,6 +8,7 @@ mod budget;
 mod call;
 mod check;
 mod error;
+mod glance;
 mod http;
 mod key;
 mod order;
@@ -26,6 +27,7 @@ use zeroize::Zeroizing;
 pub use call::{CallError, RootCause, Violation};
 pub use check::CheckError;
 pub use error::{Cause, CredentialsFault, Doing, Error, Reasons};
+pub use glance::{Glance, account_url, glance};
 pub use key::{KeyError, new_key};
 pub use problem::Refusal;
 

@@ -1,5 +1,6 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
+mod check;
 mod history;
 
 use std::collections::BTreeSet;
@@ -88,6 +89,12 @@ enum Command {
     Deploy(Deploy),
     /// The expiry report: every certificate, where it stands, what each host serves
     Report(ReportArgs),
+    /// The preflight: is everything there that renewing and deploying need? Safe to run any time
+    ///
+    /// Reads every secret, asks the CAs for their directory and the time, writes a scratch TXT record for each
+    /// certificate and removes it, looks at CAA records, logs in to every host, runs its config test (nothing is
+    /// loaded), and looks at what it serves. Ends with 1 if anything fails.
+    Check,
     /// The audit log: who did what, when, and what came of it
     History(history::HistoryArgs),
 }
@@ -218,6 +225,7 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Renew(args) => output.renew(config, &args).await,
         Command::Deploy(args) => output.deploy(config, &args).await,
         Command::Report(args) => output.report(config, &args).await,
+        Command::Check => Ok(output.check(config).await),
         Command::History(args) => output.history(&config, &args),
     }
 }

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use crate::kind::Kind;
 use crate::model::name::DnsAccountName;
 
+mod caa;
 mod diagnose;
 mod error;
 pub mod lookup;
@@ -25,6 +26,7 @@ mod sighting;
 mod wire;
 pub mod zones;
 
+pub use caa::{Caa, CaaSet, Verdict};
 pub use error::{Error, SharedError};
 pub use lookup::{ChallengeName, Lookup};
 pub use sighting::{Lagging, Sighting, View};

@@ -6,6 +6,7 @@
 //! slow or dead CA, host or name server holds up nothing but its own.
 
 mod ca;
+mod check;
 mod clean;
 mod deploy;
 mod event;
@@ -14,6 +15,7 @@ mod issue;
 mod observe;
 mod solve;
 
+pub use check::{Finding, Standing, check};
 pub use event::{Event, Listener, Step, Summary};
 pub use history::{author, note};
 pub use observe::Observer;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{DATE, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
@@ -29,6 +29,8 @@ struct Inner {
     directory_url: Uri,
     directory: Directory,
     directory_body: Bytes,
+    /// The time at the CA when it sent the directory.
+    date: Option<Timestamp>,
     /// Nonces that ended orders left over, and when they came.
     nonces: Mutex<Vec<(HeaderValue, Instant)>>,
 }
@@ -74,12 +76,25 @@ impl Http {
             url.as_deref().map_or(Ok(()), |url| https(url).map(drop))?;
         }
         let nonces = Mutex::default();
-        Ok(Self(Arc::new(Inner { client, directory_url, directory, directory_body: body, nonces })))
+        let date = headers.get(DATE).and_then(|date| {
+            jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date.to_str().ok()?).ok()
+        });
+        Ok(Self(Arc::new(Inner { client, directory_url, directory, directory_body: body, date, nonces })))
     }
 
     /// Whether the CA offers renewal information (RFC 9773).
     pub(super) fn has_ari(&self) -> bool {
         self.0.directory.renewal_info.is_some()
+    }
+
+    /// The directory as it came.
+    pub(super) fn directory_body(&self) -> &[u8] {
+        &self.0.directory_body
+    }
+
+    /// The time at the CA when it sent the directory.
+    pub(super) fn date(&self) -> Option<Timestamp> {
+        self.0.date
     }
 
     /// A client for one conversation, whose requests follow each other.

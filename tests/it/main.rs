@@ -5,6 +5,7 @@ mod world;
 
 mod acme;
 mod architecture;
+mod check;
 mod config;
 mod dns;
 mod facts;
