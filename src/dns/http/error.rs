@@ -94,7 +94,7 @@ pub enum ApiError {
         to: String,
     },
     /// Too many calls.
-    #[error("{provider} limits the calls of `{account}` until {until}{}", said(.words))]
+    #[error("{provider} limits the calls of `{account}` until {until:.0}{}", said(.words))]
     RateLimited {
         /// The account.
         account: String,
