@@ -5,10 +5,12 @@ mod world;
 
 mod acme;
 mod architecture;
+mod certificates;
 mod config;
 mod deploy;
 mod dns;
 mod facts;
+mod kill;
 mod lifecycle;
 mod planner_properties;
 mod providers;
@@ -16,4 +18,5 @@ mod reference;
 mod scenarios;
 mod tool;
 mod transaction;
+mod trouble;
 mod world_itself;
