@@ -205,6 +205,9 @@ impl Api {
 
     fn transport(&self, error: reqwest::Error) -> ApiError {
         let (account, provider, host) = (self.about.account.clone(), self.about.provider, self.host());
+        if let Some(source) = error::untrusted(&error) {
+            return ApiError::Untrusted { account, provider, host, source };
+        }
         if error.is_timeout() {
             let within = if error.is_connect() { CONNECT_TIMEOUT.min(self.timeout) } else { self.timeout };
             return ApiError::Timeout { account, provider, host, within };

@@ -1,6 +1,7 @@
 //! The whole road through providers that need no zones: from certs.toml to a certificate, and after a crash.
 
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,10 +11,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use tokio::net::{TcpListener, TcpStream};
+
 use super::fake::{Api, Records, Reply, Request, Server};
 use super::{OWNER, SECRET};
 use crate::tool::{certfleet, command, finish};
 use crate::world::World;
+use crate::world::made::Authority;
 
 /// A web service that makes the records itself, in a real name server.
 struct RawService(Arc<World>);
@@ -36,21 +40,55 @@ impl Api for RawService {
     }
 }
 
+/// HTTPS before a server that speaks HTTP, for as long as the runtime lives.
+fn https_before(runtime: &tokio::runtime::Runtime, server: SocketAddr, authority: &Authority) -> SocketAddr {
+    let ip = IpAddr::from([127, 0, 0, 1]);
+    let pair = authority.issue_for_address(ip).unwrap();
+    let chain = rustls_pemfile::certs(&mut pair.leaf.as_bytes()).map(Result::unwrap).collect();
+    let key = rustls_pemfile::private_key(&mut pair.key.as_bytes()).unwrap().unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = runtime.block_on(TcpListener::bind((ip, 0))).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // Who does not trust us hangs up.
+                let Ok(mut outside) = acceptor.accept(stream).await else { return };
+                let mut inside = TcpStream::connect(server).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
+            });
+        }
+    });
+    address
+}
+
 #[test]
-fn a_certificate_is_issued_through_a_web_service_in_raw_mode() {
+fn a_certificate_is_issued_through_a_web_service_in_raw_mode_whose_https_must_be_trusted() {
     let world = Arc::new(World::builder().start().unwrap());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let authority = Authority::new("the CA of the web service").unwrap();
     let service = Server::start(RawService(Arc::clone(&world)));
     let tables = format!(
         "[dns.hook]\nprovider = \"httpreq\"\nendpoint = \"{}\"\nmode = \"raw\"\nauthoritative = [\"{}\"]\n\
          [[certificate]]\ndomains = [\"media.social.test\", \"*.media.social.test\"]\ndns = \"hook\"\nhosts = []\n",
-        service.url(""),
+        format_args!("https://{}", https_before(&runtime, service.address, &authority)),
         world.ns.address,
     );
     let config = world.config(&tables).unwrap();
 
-    certfleet(&config, &["renew"]).ended(0);
+    certfleet(&config, &["renew"]).ended(1).said("an HTTPS certificate that is not trusted here");
+    assert_eq!(service.requests(), 0);
 
-    assert_eq!(world.pebble.issued(), 1);
+    let trusted = world.dir.path().join("trusted.pem");
+    fs::write(&trusted, authority.pem()).unwrap();
+    let mut renew = command(&config, &["renew", "--force", "media.social.test"]);
+    finish(renew.env("SSL_CERT_FILE", &trusted).spawn().unwrap()).ended(0);
+
+    assert_eq!((world.pebble.orders(), world.pebble.issued()), (1, 1));
     assert_eq!(world.ns.txt_records().unwrap(), Vec::<String>::new());
     assert_eq!(service.log().len(), 4, "two values, come and gone");
 }
