@@ -13,6 +13,7 @@ mod http;
 mod key;
 mod order;
 mod problem;
+mod take_over;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use error::{Cause, CredentialsFault, Doing, Error, Reasons};
 pub use glance::{Glance, account_url, glance};
 pub use key::{KeyError, new_key};
 pub use problem::Refusal;
+pub use take_over::{AccountKeyError, TakeOverError, TakenOver, credentials_of_jwk, take_over};
 
 use self::call::{Tries, Twice};
 use self::http::{Http, Session};

@@ -2,6 +2,7 @@
 
 mod check;
 mod history;
+mod import;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -95,6 +96,11 @@ enum Command {
     /// certificate and removes it, looks at CAA records, logs in to every host, runs its config test (nothing is
     /// loaded), and looks at what it serves. Ends with 1 if anything fails.
     Check,
+    /// Take over certbot's certificates, so that nothing is issued anew before its time
+    ///
+    /// Shows every lineage, stores key and chain of those that certs.toml has a certificate of the same name for,
+    /// and prints entries for the others. Changes nothing of certbot's.
+    Import(import::ImportArgs),
     /// The audit log: who did what, when, and what came of it
     History(history::HistoryArgs),
 }
@@ -213,7 +219,12 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
 }
 
 async fn run(cli: Cli) -> Result<Exit, Refusal> {
-    let path = config::find(cli.config.as_deref()).map_err(|error| Refusal::config(&error))?;
+    let path = match (config::find(cli.config.as_deref()), &cli.command) {
+        (Err(LoadError::NotFound { .. }), Command::Import(args)) => {
+            return Output { json: cli.json, wait: cli.wait }.import(None, args);
+        }
+        (path, _) => path.map_err(|error| Refusal::config(&error))?,
+    };
     let config = config::load(&path).map_err(|error| Refusal::config(&error))?;
     for warning in &config.warnings {
         complain(&warning.to_string());
@@ -226,6 +237,7 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Deploy(args) => output.deploy(config, &args).await,
         Command::Report(args) => output.report(config, &args).await,
         Command::Check => Ok(output.check(config).await),
+        Command::Import(args) => output.import(Some(&config), &args),
         Command::History(args) => output.history(&config, &args),
     }
 }

@@ -11,6 +11,7 @@ mod clean;
 mod deploy;
 mod event;
 mod history;
+mod import;
 mod issue;
 mod observe;
 mod solve;
@@ -18,6 +19,7 @@ mod solve;
 pub use check::{Finding, Standing, check};
 pub use event::{Event, Listener, Step, Summary};
 pub use history::{author, note};
+pub use import::{AccountFound, Found, Lineage, Stored, import};
 pub use observe::Observer;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

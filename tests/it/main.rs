@@ -10,6 +10,7 @@ mod config;
 mod dns;
 mod facts;
 mod history;
+mod import;
 mod lifecycle;
 mod planner_properties;
 mod scenarios;

@@ -31,6 +31,8 @@ pub(crate) struct Behaviour {
     pub(crate) reuse_authorizations: Option<u8>,
     /// Whether it waits up to 15 seconds before it validates.
     pub(crate) sleeps: bool,
+    /// Whether it calls every challenge answered without a look.
+    pub(crate) always_valid: bool,
     /// How many other roots it offers chains to.
     pub(crate) alternate_roots: u8,
 }
@@ -45,6 +47,7 @@ impl Default for Behaviour {
             reject_nonces: Some(0),
             reuse_authorizations: Some(0),
             sleeps: false,
+            always_valid: false,
             alternate_roots: 0,
         }
     }
@@ -133,6 +136,7 @@ impl Pebble {
             };
         }
         command.env("PEBBLE_VA_NOSLEEP", if behaviour.sleeps { "0" } else { "1" });
+        command.env("PEBBLE_VA_ALWAYS_VALID", if behaviour.always_valid { "1" } else { "0" });
         command.env("PEBBLE_ALTERNATE_ROOTS", behaviour.alternate_roots.to_string());
         let service = Service::new("pebble", command, &file("log"), watchdog, move || {
             look::get(address, "/dir").is_ok() && look::get(management, "/roots/0").is_ok()
