@@ -3,6 +3,7 @@
 mod check;
 mod history;
 mod import;
+mod scan;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -101,6 +102,11 @@ enum Command {
     /// Shows every lineage, stores key and chain of those that certs.toml has a certificate of the same name for,
     /// and prints entries for the others. Changes nothing of certbot's.
     Import(import::ImportArgs),
+    /// What certificates exist on the hosts, whoever put them there; changes nothing
+    ///
+    /// Reads `nginx -T` and the folders of certificates on each host. Only certificates leave the host, and of private
+    /// keys a hash of their public half.
+    Scan(scan::ScanArgs),
     /// The audit log: who did what, when, and what came of it
     History(history::HistoryArgs),
 }
@@ -238,6 +244,7 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Report(args) => output.report(config, &args).await,
         Command::Check => Ok(output.check(config).await),
         Command::Import(args) => output.import(Some(&config), &args),
+        Command::Scan(args) => output.scan(&config, &args).await,
         Command::History(args) => output.history(&config, &args),
     }
 }

@@ -14,6 +14,7 @@ mod history;
 mod import;
 mod issue;
 mod observe;
+mod scan;
 mod solve;
 
 pub use check::{Finding, Standing, check};
@@ -21,6 +22,7 @@ pub use event::{Event, Listener, Step, Summary};
 pub use history::{author, note};
 pub use import::{AccountFound, Found, Lineage, Stored, import};
 pub use observe::Observer;
+pub use scan::{Flag, FoundCertificate, HostScan, Uncovered, scan};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};

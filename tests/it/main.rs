@@ -13,6 +13,7 @@ mod history;
 mod import;
 mod lifecycle;
 mod planner_properties;
+mod scan;
 mod scenarios;
 mod tool;
 mod world_itself;
