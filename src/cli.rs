@@ -1,8 +1,11 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
+mod account;
 mod check;
 mod history;
 mod import;
+mod providers;
+mod revoke;
 mod scan;
 
 use std::collections::BTreeSet;
@@ -89,6 +92,11 @@ enum Command {
     Renew(Renew),
     /// Push what the store has; no CA involved
     Deploy(Deploy),
+    /// Have the CA revoke a certificate; the next pass replaces it
+    Revoke(revoke::Arguments),
+    /// Our accounts at the issuers
+    #[command(subcommand)]
+    Account(account::Account),
     /// The expiry report: every certificate, where it stands, what each host serves
     Report(ReportArgs),
     /// The preflight: is everything there that renewing and deploying need? Safe to run any time
@@ -109,6 +117,8 @@ enum Command {
     Scan(scan::ScanArgs),
     /// The audit log: who did what, when, and what came of it
     History(history::HistoryArgs),
+    /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
+    Providers(providers::ProvidersArgs),
 }
 
 #[derive(Debug, Args)]
@@ -225,6 +235,9 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
 }
 
 async fn run(cli: Cli) -> Result<Exit, Refusal> {
+    if let Command::Providers(args) = &cli.command {
+        return providers::run(args, cli.json);
+    }
     let path = match (config::find(cli.config.as_deref()), &cli.command) {
         (Err(LoadError::NotFound { .. }), Command::Import(args)) => {
             return Output { json: cli.json, wait: cli.wait }.import(None, args);
@@ -241,11 +254,15 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Plan(selection) => output.plan(config, &selection).await,
         Command::Renew(args) => output.renew(config, &args).await,
         Command::Deploy(args) => output.deploy(config, &args).await,
+        Command::Revoke(args) => output.revoke(config, &args).await,
+        Command::Account(what) => output.account(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
         Command::Check => Ok(output.check(config).await),
         Command::Import(args) => output.import(Some(&config), &args),
         Command::Scan(args) => output.scan(&config, &args).await,
         Command::History(args) => output.history(&config, &args),
+        // Needs no configuration, so it has been answered above.
+        Command::Providers(args) => providers::run(&args, output.json),
     }
 }
 
@@ -312,7 +329,8 @@ impl Output {
         let now = Timestamp::now();
         let plan = plan(&config.desired, &loaded.state, &observed, &request, now);
         self.print(&render::plan_text(&plan), &render::plan_json(&plan, now));
-        let needs = plan.waiting.iter().any(Waiting::needs_person) || plan.actions.iter().any(is_work);
+        let wrong = |waiting: &Waiting| waiting.needs_person() || matches!(waiting, Waiting::Backoff(..));
+        let needs = plan.waiting.iter().any(wrong) || plan.actions.iter().any(is_work);
         Ok(if needs || !loaded.unreadable.is_empty() { Exit::Attention } else { Exit::Done })
     }
 
@@ -371,7 +389,9 @@ fn is_work(action: &Action) -> bool {
 
 /// The worst that happened decides.
 fn exit_of(summary: &Summary) -> Exit {
-    if !summary.failed.is_empty() || summary.interrupted {
+    // What failed and waits for its next attempt is still not done.
+    let failing = |waiting: &Waiting| matches!(waiting, Waiting::Backoff(..));
+    if !summary.failed.is_empty() || summary.interrupted || summary.waiting.iter().any(failing) {
         Exit::Failed
     } else if !summary.locked.is_empty() {
         Exit::Locked

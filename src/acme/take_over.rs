@@ -180,7 +180,7 @@ mod tests {
         let credentials: instant_acme::AccountCredentials = serde_json::from_str(&saved).unwrap();
         let again = rcgen::KeyPair::try_from(credentials.private_key().secret_pkcs8_der()).unwrap();
         assert_eq!(again.public_key_raw(), point);
-        assert_eq!(super::super::account_url(&saved).as_deref(), Some("https://ca.test/1"));
+        assert_eq!(super::super::account_facts(&saved).unwrap().id, "https://ca.test/1");
         let other = credentials_of_jwk(&jwk(&[7; 32]), "https://ca.test/1", "https://ca.test/dir");
         assert_eq!(other.unwrap_err(), AccountKeyError::Damaged);
     }

@@ -173,7 +173,11 @@ fn keep(
     server: Option<&str>,
     now: Timestamp,
 ) -> Stored {
-    let issuer = &config.desired.issuers[&wanted.issuer];
+    let issuer = match server {
+        Some(server) => config.desired.issuer_at(wanted, server),
+        // It does not say where it comes from; the CA that is asked next is as good a guess as any.
+        None => config.desired.issuers.get(&wanted.issuer),
+    };
     let sorted = |domains: &[Domain]| domains.iter().cloned().collect::<std::collections::BTreeSet<_>>();
     if sorted(&wanted.domains) != sorted(&taken.domains) {
         return Stored::Differs("certs.toml asks for other domains than it has".to_owned());
@@ -181,10 +185,12 @@ fn keep(
     if wanted.key != taken.key {
         return Stored::Differs("certs.toml asks for another type of key than it has".to_owned());
     }
-    if let Some(server) = server.filter(|server| *server != issuer.directory) {
-        let (server, name) = (plain(server), &issuer.name);
-        return Stored::Differs(format!("it comes from {server}, and certs.toml wants one of {name}"));
-    }
+    let Some(issuer) = issuer else {
+        let server = plain(server.unwrap_or("a CA that it does not name"));
+        return Stored::Differs(format!(
+            "it comes from {server}, which none of its issuers in certs.toml is"
+        ));
+    };
     let failed = |problem| Stored::Failed(Box::new(problem));
     let held = match store.lock_certificate(&wanted.name, "importing", now) {
         Ok(held) => held,
@@ -196,7 +202,7 @@ fn keep(
         Err(error) => return failed(Problem::of(&error)),
     };
     let number = VersionNumber::FIRST;
-    let acme::Issued { leaf, cert, chain, fullchain } = taken.issued;
+    let acme::Issued { leaf, cert, chain, fullchain, .. } = taken.issued;
     let files = VersionFiles { privkey, fullchain, cert, chain };
     if let Err(error) = store.save_version(&held, number, &files) {
         return failed(Problem::of(&error));
@@ -216,6 +222,7 @@ fn keep(
             // Of a time before us: a forced renewal is never taken for done because of it.
             issued_at: leaf.not_before.min(now),
             ari_id: leaf.ari_id,
+            revoked: None,
         },
     );
     known.failure = None;

@@ -234,7 +234,7 @@ fn judge(
                 paths
                     .iter()
                     .find(|path| path.contains("fullchain"))
-                    .or(paths.first())
+                    .or_else(|| paths.first())
                     .map_or("", |path| path),
             ),
             name,

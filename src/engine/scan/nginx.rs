@@ -84,7 +84,7 @@ fn tokens(text: &str) -> Vec<Token> {
                     word.push(next);
                     chars.next();
                     if variable {
-                        while let Some(inner) = chars.next() {
+                        for inner in chars.by_ref() {
                             word.push(inner);
                             if inner == '}' {
                                 break;
