@@ -99,6 +99,8 @@ enum Command {
     Account(account::Account),
     /// The expiry report: every certificate, where it stands, what each host serves
     Report(ReportArgs),
+    /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
+    Providers(providers::ProvidersArgs),
     /// The preflight: is everything there that renewing and deploying need? Safe to run any time
     ///
     /// Reads every secret, asks the CAs for their directory and the time, writes a scratch TXT record for each
@@ -117,8 +119,6 @@ enum Command {
     Scan(scan::ScanArgs),
     /// The audit log: who did what, when, and what came of it
     History(history::HistoryArgs),
-    /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
-    Providers(providers::ProvidersArgs),
 }
 
 #[derive(Debug, Args)]
@@ -257,12 +257,12 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Revoke(args) => output.revoke(config, &args).await,
         Command::Account(what) => output.account(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
+        // Needs no configuration, so it has been answered above.
+        Command::Providers(args) => providers::run(&args, output.json),
         Command::Check => Ok(output.check(config).await),
         Command::Import(args) => output.import(Some(&config), &args),
         Command::Scan(args) => output.scan(&config, &args).await,
         Command::History(args) => output.history(&config, &args),
-        // Needs no configuration, so it has been answered above.
-        Command::Providers(args) => providers::run(&args, output.json),
     }
 }
 

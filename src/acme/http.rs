@@ -30,10 +30,10 @@ struct Inner {
     directory_url: Uri,
     directory: Directory,
     directory_body: Bytes,
-    /// The time at the CA when it sent the directory.
-    date: Option<Timestamp>,
     /// The profiles that its orders can have, safe to show.
     profiles: Vec<String>,
+    /// The time at the CA when it sent the directory.
+    date: Option<Timestamp>,
     /// Nonces that ended orders left over, and when they came.
     nonces: Mutex<Vec<(HeaderValue, Instant)>>,
 }
@@ -88,13 +88,14 @@ impl Http {
         for url in [&directory.revoke_cert, &directory.key_change, &directory.renewal_info] {
             url.as_deref().map_or(Ok(()), |url| https(url).map(drop))?;
         }
+        let profiles = directory.meta.profiles.keys().take(MAX_PROFILES).map(|name| plain(name)).collect();
         let date = headers.get(DATE).and_then(|date| {
             jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date.to_str().ok()?).ok()
         });
         Ok(Self(Arc::new(Inner {
             client,
             directory_url,
-            profiles: directory.meta.profiles.keys().take(MAX_PROFILES).map(|name| plain(name)).collect(),
+            profiles,
             directory,
             directory_body: body,
             date,
@@ -107,6 +108,11 @@ impl Http {
         self.0.directory.renewal_info.is_some()
     }
 
+    /// The profiles that the CA offers.
+    pub(super) fn profiles(&self) -> &[String] {
+        &self.0.profiles
+    }
+
     /// The directory as it came.
     pub(super) fn directory_body(&self) -> &[u8] {
         &self.0.directory_body
@@ -115,11 +121,6 @@ impl Http {
     /// The time at the CA when it sent the directory.
     pub(super) fn date(&self) -> Option<Timestamp> {
         self.0.date
-    }
-
-    /// The profiles that the CA offers.
-    pub(super) fn profiles(&self) -> &[String] {
-        &self.0.profiles
     }
 
     /// A client for one conversation, whose requests follow each other.

@@ -229,7 +229,7 @@ impl Conversation {
     /// The records in a host's whole output; `None` when there is no answer in it.
     pub fn records_in(&self, output: &[u8]) -> Option<Result<Vec<Record>, Malformed>> {
         let (rest, end) = self.body(output)?;
-        Some(records(rest, &end))
+        Some(records(rest, &end, shown))
     }
 
     /// The records of an answer to a question: word, detail, and the text as it came. Hostile.
@@ -240,7 +240,7 @@ impl Conversation {
             detail: plain(fields[2]),
             text: String::from_utf8_lossy(text).into_owned(),
         };
-        Some(records_as(rest, &end, raw))
+        Some(records(rest, &end, raw))
     }
 
     fn body<'a>(&self, output: &'a [u8]) -> Option<(&'a [u8], Vec<u8>)> {
@@ -252,17 +252,17 @@ impl Conversation {
     }
 }
 
-fn records(rest: &[u8], end: &[u8]) -> Result<Vec<Record>, Malformed> {
-    records_as(rest, end, |fields, text| Record {
+fn shown(fields: [&str; 4], text: &[u8]) -> Record {
+    Record {
         word: fields[0].to_owned(),
         name: fields[1].to_owned(),
         version: plain(fields[2]),
         old: plain(fields[3]),
         text: plain(&telling(&String::from_utf8_lossy(text))),
-    })
+    }
 }
 
-fn records_as<T>(
+fn records<T>(
     mut rest: &[u8],
     end: &[u8],
     make: impl Fn([&str; 4], &[u8]) -> T,
@@ -303,10 +303,10 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Malformed, Record, records, telling};
+    use super::{Malformed, Record, records, shown, telling};
 
     fn read(text: &str) -> Result<Vec<Record>, Malformed> {
-        records(text.as_bytes(), b"N end")
+        records(text.as_bytes(), b"N end", shown)
     }
 
     #[test]
@@ -335,7 +335,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_makes_us_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = records(&bytes, b"N end");
+            let _ = records(&bytes, b"N end", shown);
         }
     }
 }

@@ -47,7 +47,7 @@ impl Engine {
     /// Where the accounts of an issuer are kept, and what a new one is bound to.
     pub(super) fn accounts(&self, issuer: &Issuer) -> Accounts {
         let external = self.config.external_accounts.get(&issuer.name).cloned();
-        Accounts { store: self.store.clone(), listener: self.listener.clone(), external }
+        Accounts { store: self.store.clone(), external, listener: self.listener.clone() }
     }
 
     /// Whether the CA is to be asked for its renewal window (RFC 9773).
@@ -104,8 +104,8 @@ impl Engine {
 /// Accounts kept in the store.
 pub(super) struct Accounts {
     store: Store,
-    listener: Arc<dyn Listener>,
     external: Option<ExternalAccount>,
+    listener: Arc<dyn Listener>,
 }
 
 /// Why a new account cannot be bound.

@@ -15,8 +15,6 @@ mod history;
 mod import;
 mod kill;
 mod lifecycle;
-mod lifecycle;
-mod planner_properties;
 mod planner_properties;
 mod providers;
 mod reference;
