@@ -3,8 +3,10 @@
 mod account;
 mod check;
 mod history;
+mod import;
 mod providers;
 mod revoke;
+mod scan;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -105,6 +107,16 @@ enum Command {
     /// certificate and removes it, looks at CAA records, logs in to every host, runs its config test (nothing is
     /// loaded), and looks at what it serves. Ends with 1 if anything fails.
     Check,
+    /// Take over certbot's certificates, so that nothing is issued anew before its time
+    ///
+    /// Shows every lineage, stores key and chain of those that certs.toml has a certificate of the same name for,
+    /// and prints entries for the others. Changes nothing of certbot's.
+    Import(import::ImportArgs),
+    /// What certificates exist on the hosts, whoever put them there; changes nothing
+    ///
+    /// Reads `nginx -T` and the folders of certificates on each host. Only certificates leave the host, and of private
+    /// keys a hash of their public half.
+    Scan(scan::ScanArgs),
     /// The audit log: who did what, when, and what came of it
     History(history::HistoryArgs),
 }
@@ -226,7 +238,12 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
     if let Command::Providers(args) = &cli.command {
         return providers::run(args, cli.json);
     }
-    let path = config::find(cli.config.as_deref()).map_err(|error| Refusal::config(&error))?;
+    let path = match (config::find(cli.config.as_deref()), &cli.command) {
+        (Err(LoadError::NotFound { .. }), Command::Import(args)) => {
+            return Output { json: cli.json, wait: cli.wait }.import(None, args);
+        }
+        (path, _) => path.map_err(|error| Refusal::config(&error))?,
+    };
     let config = config::load(&path).map_err(|error| Refusal::config(&error))?;
     for warning in &config.warnings {
         complain(&warning.to_string());
@@ -243,6 +260,8 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         // Needs no configuration, so it has been answered above.
         Command::Providers(args) => providers::run(&args, output.json),
         Command::Check => Ok(output.check(config).await),
+        Command::Import(args) => output.import(Some(&config), &args),
+        Command::Scan(args) => output.scan(&config, &args).await,
         Command::History(args) => output.history(&config, &args),
     }
 }

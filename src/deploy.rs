@@ -23,8 +23,9 @@ use futures::future::join_all;
 use zeroize::Zeroizing;
 
 pub use error::{ConnectError, InstallError, NotPutBack};
-pub use examine::Tested;
+pub use examine::{Inventory, NginxConfig, Tested};
 pub use outcome::{Answer, NotInstalled, Outcome, Reload};
+pub use protocol::Place;
 pub use ssh::Session;
 
 use crate::model::desired::Host;

@@ -11,16 +11,20 @@ mod clean;
 mod deploy;
 mod event;
 mod history;
+mod import;
 mod issue;
 mod observe;
 mod revoke;
+mod scan;
 mod solve;
 
 pub use check::{Finding, Standing, check};
 pub use event::{Event, Listener, Step, Summary};
 pub use history::{author, note};
+pub use import::{AccountFound, Found, Lineage, Stored, Unreadable, import};
 pub use observe::Observer;
 pub use revoke::RevokeError;
+pub use scan::{Flag, FoundCertificate, HostScan, Uncovered, scan};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};

@@ -3,9 +3,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::error::{Doing, Error};
-use super::http::Http;
-use super::tls;
+use super::error::Error;
 use crate::model::desired::Issuer;
 use crate::model::problem::plain;
 
@@ -33,10 +31,9 @@ struct WithMeta {
     meta: Meta,
 }
 
-/// Reads an issuer's directory: one request.
+/// Reads an issuer's directory: one request, or a few where the first fails.
 pub async fn glance(issuer: &Issuer) -> Result<Glance, Error> {
-    let failed = |cause| Error::Call { issuer: issuer.name.clone(), doing: Doing::Directory, cause };
-    let http = Http::open(&issuer.directory, tls(issuer)?).await.map_err(failed)?;
+    let http = super::connect(issuer).await?;
     // What is missing or odd in there is nothing to fail for.
     let meta = serde_json::from_slice(http.directory_body())
         .map_or_else(|_| Meta::default(), |of: WithMeta| of.meta);
@@ -45,13 +42,4 @@ pub async fn glance(issuer: &Issuer) -> Result<Glance, Error> {
         caa_identities: meta.caa_identities.iter().map(|name| plain(name).to_ascii_lowercase()).collect(),
         needs_external_account: meta.external_account_required,
     })
-}
-
-/// The URL of the account that stored credentials belong to.
-pub fn account_url(credentials: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Saved {
-        id: String,
-    }
-    serde_json::from_str::<Saved>(credentials).ok().map(|saved| saved.id)
 }

@@ -73,7 +73,7 @@ pub(super) enum Question<'a> {
 
 /// Where certificates are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub enum Place {
     /// This file.
     File,
     /// The files in this folder.

@@ -219,7 +219,7 @@ impl Engine {
 
     async fn try_issuers_and_names(&self) -> Vec<Finding> {
         let desired = &self.config.desired;
-        let used: BTreeSet<&IssuerName> = desired.certificates.values().map(|of| &of.issuer).collect();
+        let used: BTreeSet<&IssuerName> = desired.certificates.values().flat_map(|of| of.issuers()).collect();
         let issuers: Vec<&Issuer> =
             desired.issuers.values().filter(|issuer| used.contains(&issuer.name)).collect();
         let (glances, records) = tokio::join!(
@@ -252,19 +252,24 @@ impl Engine {
     fn account_of(&self, issuer: &Issuer, glance: Option<&Glance>) -> Finding {
         let subject = format!("account at {}", issuer.name);
         match self.store.account(&issuer.name, &issuer.directory) {
-            Ok(Some(credentials)) => match acme::account_url(&credentials) {
-                Some(url) => Finding::ok(subject, format!("{} is in the store", plain(&url))),
+            Ok(Some(credentials)) => match acme::account_facts(&credentials) {
+                Some(facts) => Finding::ok(subject, format!("{} is in the store", facts.id)),
                 None => Finding::fail(
                     subject,
                     "what the store has of it is no account",
                     "restore the file in `accounts/` of the store from a backup, or move it away",
                 ),
             },
-            Ok(None) if glance.is_some_and(|glance| glance.needs_external_account) => Finding::warn(
-                subject,
-                "there is none yet, and this CA wants accounts bound to one made on its web site",
-                "make one there; where certs.toml cannot name it, use another `issuer`",
-            ),
+            Ok(None)
+                if glance.is_some_and(|glance| glance.needs_external_account)
+                    && !self.config.external_accounts.contains_key(&issuer.name) =>
+            {
+                Finding::warn(
+                    subject,
+                    "there is none yet, and this CA wants accounts bound to one made on its web site",
+                    format!("make one there and set `eab` in [issuer.{}]", issuer.name),
+                )
+            }
             Ok(None) => Finding::ok(subject, "there is none yet; the first order makes it"),
             Err(error) => Finding::failed(subject, &error),
         }

@@ -56,6 +56,11 @@ impl Engine {
         let tried = self.write_and_read_back(certificate, domain).await;
         let removed = self.clean_up_of(name).await;
         match (tried, removed) {
+            (Err(problem), _) if problem.code == "dns.no-proof" => Finding::warn(
+                subject,
+                "not tried: in `mode = \"raw\"` a record is made from what only a CA gives",
+                "see with a staging issuer whether it works",
+            ),
             (Err(problem), _) => Finding::of(Standing::Fail, subject, problem),
             (Ok(what), Ok(_)) => Finding::ok(subject, what),
             (Ok(_), Err(problem)) => Finding {
@@ -80,8 +85,8 @@ impl Engine {
             zone: place.zone.clone(),
             owner: place.owner.clone(),
             value: scratch(),
-            proof: None,
             since: Timestamp::now(),
+            proof: None,
         };
         self.store.add_debt(&debt).map_err(|error| Problem::of(&error))?;
         let record = TxtRecord {
@@ -112,39 +117,60 @@ impl Engine {
     /// Whether the CAA records of every domain let its issuer in.
     pub(super) async fn try_caa(&self, glances: &BTreeMap<&IssuerName, Glance>) -> Vec<Finding> {
         let certificates = self.config.desired.certificates.values();
-        let tried = stream::iter(certificates.map(|certificate| async move {
-            let subject = format!("caa {}", certificate.name);
-            let Some(glance) = glances.get(&certificate.issuer) else {
-                return vec![Finding::warn(subject, "not tried: the CA does not answer", "mend that first")];
-            };
-            if glance.caa_identities.is_empty() {
-                let what =
-                    format!("{} does not say by which names it is let in; not compared", certificate.issuer);
-                return vec![Finding::ok(subject, what)];
-            }
-            let wrong: Vec<Finding> =
-                join_all(certificate.domains.iter().map(|domain| self.caa_of(certificate, domain, glance)))
-                    .await
-                    .into_iter()
-                    .flatten()
-                    .collect();
-            match wrong.is_empty() {
-                true => vec![Finding::ok(subject, format!("{} may issue", certificate.issuer))],
-                false => wrong,
-            }
+        let pairs = certificates.flat_map(|of| of.issuers().map(move |issuer| (of, issuer)));
+        let tried = stream::iter(pairs.map(|(certificate, issuer)| async move {
+            let found = self.caa_at(certificate, issuer, glances.get(issuer)).await;
+            let first = *issuer == certificate.issuer;
+            // Another issuer can do it: worth a look, no more.
+            let standing =
+                |found: &Finding| if first { found.standing } else { found.standing.min(Standing::Warn) };
+            found.into_iter().map(|found| Finding { standing: standing(&found), ..found }).collect::<Vec<_>>()
         }));
         tried.buffered(NAMES).concat().await
     }
 
-    async fn caa_of(&self, certificate: &Certificate, domain: &Domain, glance: &Glance) -> Option<Finding> {
+    async fn caa_at(
+        &self,
+        certificate: &Certificate,
+        issuer: &IssuerName,
+        glance: Option<&Glance>,
+    ) -> Vec<Finding> {
+        let subject = format!("caa {}", certificate.name);
+        let Some(glance) = glance else {
+            return vec![Finding::warn(
+                subject,
+                format!("not tried: {issuer} does not answer"),
+                "mend that first",
+            )];
+        };
+        if glance.caa_identities.is_empty() {
+            let what = format!("{issuer} does not say by which names it is let in; not compared");
+            return vec![Finding::ok(subject, what)];
+        }
+        let domains = certificate.domains.iter();
+        let looked = join_all(domains.map(|domain| self.caa_of(certificate, issuer, domain, glance))).await;
+        let wrong: Vec<Finding> = looked.into_iter().flatten().collect();
+        match wrong.is_empty() {
+            true => vec![Finding::ok(subject, format!("{issuer} may issue"))],
+            false => wrong,
+        }
+    }
+
+    async fn caa_of(
+        &self,
+        certificate: &Certificate,
+        issuer: &IssuerName,
+        domain: &Domain,
+        glance: &Glance,
+    ) -> Option<Finding> {
         let subject = format!("caa {}", certificate.name);
         let set = match self.lookup.caa(domain).await {
             Ok(set) => set?,
             Err(error) => return Some(Finding::failed(subject, &error)),
         };
-        let issuer = self.config.desired.issuers.get(&certificate.issuer)?;
+        let issuer = self.config.desired.issuers.get(issuer)?;
         let account = self.store.account(&issuer.name, &issuer.directory).ok().flatten();
-        let account = account.and_then(|credentials| acme::account_url(&credentials));
+        let account = account.and_then(|credentials| acme::account_facts(&credentials)).map(|facts| facts.id);
         let owner = plain(set.owner.trim_end_matches('.'));
         let tag = if domain.is_wildcard() { "issuewild" } else { "issue" };
         let identity = &glance.caa_identities[0];
@@ -156,7 +182,11 @@ impl Engine {
                 format!(
                     "the CAA records of {owner} let {} not issue for {domain}, only {}",
                     issuer.name,
-                    listed(&others)
+                    if others.iter().all(|other| other == ";") {
+                        "nobody".to_owned()
+                    } else {
+                        listed(&others)
+                    }
                 ),
                 add,
             ),
@@ -288,7 +318,8 @@ fn scratch() -> String {
         random = Timestamp::now().as_nanosecond().to_be_bytes();
     }
     let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("certfleet-check-{token}")
+    // As long as every value is (RFC 8555 section 8.4): some providers take no other.
+    format!("certfleet-check-{token}").chars().take(43).collect()
 }
 
 fn listed(words: &[String]) -> String {
