@@ -11,10 +11,12 @@ mod deploy;
 mod event;
 mod issue;
 mod observe;
+mod revoke;
 mod solve;
 
 pub use event::{Event, Listener, Step, Summary};
 pub use observe::Observer;
+pub use revoke::RevokeError;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -173,7 +175,7 @@ struct Pass<'a> {
     blocked: BTreeSet<CertName>,
     /// One attempt each: what was tried in this pass is not tried again in it.
     tried: BTreeSet<(CertName, HostName, crate::model::name::VersionNumber)>,
-    tried_issuing: BTreeSet<CertName>,
+    tried_issuing: BTreeSet<(CertName, IssuerName)>,
     /// Installs that wait for the transaction now under way on their host.
     queues: BTreeMap<HostName, Vec<Install>>,
     busy: BTreeSet<HostName>,
@@ -291,9 +293,17 @@ impl<'a> Pass<'a> {
                 self.state.certificates.insert(name.clone(), known);
                 self.judge(name);
             }
+            issue::Outcome::OrderOver { known } => {
+                self.engine.tell(Event::OrderOver(name.clone()));
+                self.state.certificates.insert(name.clone(), known);
+            }
             issue::Outcome::Failed { problem, next, known } => {
                 if let Some(known) = known {
                     self.state.certificates.insert(name.clone(), known);
+                }
+                self.plan_issuing(name);
+                if self.issuing.contains(name) {
+                    return self.engine.tell(Event::NextIssuer(name.clone(), problem));
                 }
                 self.engine.tell(Event::IssueFailed(name.clone(), problem.clone(), next));
                 self.summary.failed.push((name.clone(), None, problem));
@@ -353,12 +363,12 @@ impl<'a> Pass<'a> {
         }
         let plan = self.ask(Some(name), None, self.request.issuing, Deploying::No);
         for action in plan.actions {
-            if let Action::Issue { certificate, because, .. } = action
-                && self.tried_issuing.insert(certificate.clone())
+            if let Action::Issue { certificate, issuer, because, .. } = action
+                && self.tried_issuing.insert((certificate.clone(), issuer.clone()))
             {
                 self.issuing.insert(certificate.clone());
                 let (engine, request) = (self.engine, self.request);
-                engine.tell(Event::Issuing(certificate.clone(), because));
+                engine.tell(Event::Issuing(certificate.clone(), issuer, because));
                 self.running.push(Box::pin(async move {
                     let outcome = engine.issue(&certificate, request).await;
                     Done::Issued(certificate, Box::new(outcome))

@@ -86,6 +86,7 @@ impl Engine {
                         owner: debt.owner.clone(),
                         value: debt.value.clone(),
                         ttl: account.ttl,
+                        proof: debt.proof.clone(),
                     };
                     if let Err(error) = self.zones.change(account, Change::Remove(record)).await {
                         // What we may not remove we may not have set either: then it is not there.

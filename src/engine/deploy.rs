@@ -298,8 +298,9 @@ impl Prove for Prover<'_> {
         if certificate.verify_names.is_empty() {
             return Ok(Proof { addresses: Vec::new(), after: Duration::ZERO });
         }
-        let addresses =
-            probe::addresses(host).await.map_err(|error| NotProven::Unreachable(Problem::of(&error)))?;
+        let addresses = probe::addresses(host)
+            .await
+            .map_err(|error| NotProven::Unreachable(Box::new(Problem::of(&error))))?;
         let observer = &self.engine.observer;
         let roots = observer.roots(certificate);
         let places: Vec<(SocketAddr, &Domain)> = addresses
@@ -331,7 +332,7 @@ impl Prove for Prover<'_> {
                 Seen::Unreachable(_) if excused => {}
                 Seen::Serving(served) => {
                     let found = Found::Other { address, name: domain, served: Box::new(served) };
-                    return Err(NotProven::Other(Problem::of(&found)));
+                    return Err(NotProven::Other(Box::new(Problem::of(&found))));
                 }
                 Seen::Unreachable(problem) => {
                     silent = Some(Found::Silent { address, name: domain, problem: Box::new(problem) })
@@ -339,7 +340,7 @@ impl Prove for Prover<'_> {
             }
         }
         match silent {
-            Some(found) => Err(NotProven::Unreachable(Problem::of(&found))),
+            Some(found) => Err(NotProven::Unreachable(Box::new(Problem::of(&found)))),
             None => Ok(Proof { addresses: proven, after: began.elapsed() }),
         }
     }

@@ -1,7 +1,9 @@
 //! Looking: what every host serves, and whether what we have would be trusted. Changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -11,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::{Engine, StartError};
 use crate::config::Config;
 use crate::model::desired::Certificate;
-use crate::model::name::{CertName, HostName, IssuerName, VersionNumber};
+use crate::model::name::{CertName, HostName, VersionNumber};
 use crate::model::observed::{Look, Observed, Seen, Served};
 use crate::model::plan::Request;
 use crate::model::problem::Problem;
@@ -26,7 +28,8 @@ const LOOKS: usize = 64;
 pub struct Observer {
     config: Arc<Config>,
     pub(super) probe: Probe,
-    roots: BTreeMap<IssuerName, Roots>,
+    /// By the files that the issuers of a certificate name, none for the system's.
+    roots: BTreeMap<BTreeSet<Option<PathBuf>>, Roots>,
     looks: Semaphore,
 }
 
@@ -34,12 +37,11 @@ impl Observer {
     /// Reads the roots that served chains should lead to.
     pub fn new(config: Arc<Config>) -> Result<Self, StartError> {
         let mut roots = BTreeMap::new();
-        for (name, issuer) in &config.desired.issuers {
-            let of = match &issuer.roots {
-                Some(path) => Roots::from_pem(path),
-                None => Roots::system(),
-            };
-            roots.insert(name.clone(), of.map_err(|error| StartError::Roots(name.clone(), error))?);
+        for certificate in config.desired.certificates.values() {
+            if let Entry::Vacant(place) = roots.entry(sources(&config, certificate)) {
+                let read = Roots::of_all(place.key().iter().map(Option::as_deref));
+                place.insert(read.map_err(|error| StartError::Roots(certificate.issuer.clone(), error))?);
+            }
         }
         Ok(Self { config, probe: Probe::new(), roots, looks: Semaphore::new(LOOKS) })
     }
@@ -60,7 +62,7 @@ impl Observer {
 
     /// The roots that chains of a certificate should lead to.
     pub(super) fn roots(&self, certificate: &Certificate) -> &Roots {
-        &self.roots[&certificate.issuer]
+        &self.roots[&sources(&self.config, certificate)]
     }
 
     /// The hosts that a request is about, each with its certificates.
@@ -167,6 +169,11 @@ impl Observer {
             tracing::warn!("cannot keep what was seen for the report: {error}");
         }
     }
+}
+
+/// Where the roots are that chains of a certificate should lead to, whoever of its issuers has issued it.
+fn sources(config: &Config, certificate: &Certificate) -> BTreeSet<Option<PathBuf>> {
+    certificate.issuers().map(|name| config.desired.issuers[name].roots.clone()).collect()
 }
 
 impl Engine {

@@ -46,6 +46,7 @@ pub(crate) fn service(
     // Also the home of its sessions: what the start-up files of the tester's own shell do (wait for a lock,
     // print a greeting) is no part of this world.
     let folder_text = folder.display();
+    // HOME: what this machine's user has in its .bashrc is slow, and leaves locks behind when it is killed.
     let mut config = format!(
         "ListenAddress {address}\n\
          HostKey {folder_text}/host_key\n\
