@@ -43,8 +43,12 @@ pub enum Event {
     Served(CertName, HostName, VersionNumber, usize, Duration),
     /// Installed; nothing on the host serves it yet.
     Pending(CertName, HostName, VersionNumber, Problem),
-    /// Not installed, or put back.
-    DeployFailed(CertName, HostName, Problem),
+    /// Installed, found wanting, and the version before is back.
+    PutBack(CertName, HostName, VersionNumber, Problem),
+    /// Not installed.
+    DeployFailed(CertName, HostName, VersionNumber, Problem),
+    /// An account was made at an issuer.
+    Registered(IssuerName),
     /// The run was told to end.
     Ending,
 }
