@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use super::{DEPLOYED, NAME, STORED, below};
+use super::{DEPLOYED, NAME, STORED, below, edit};
 use crate::tool::{Ran, certfleet, command, finish};
 use crate::world::World;
 
@@ -62,6 +62,24 @@ fn a_store_that_cannot_be_used_is_refused_before_anything_is_asked_of_anybody() 
     fs::write(store.join("holiday.jpg"), "").unwrap();
     certfleet(&config, &["renew"]).ended(1).said("is no store and not empty: it has `holiday.jpg`");
     fs::remove_file(store.join("holiday.jpg")).unwrap();
+
+    let (foreign, owner) = match rustix::process::geteuid().is_root() {
+        true => {
+            std::os::unix::fs::chown(&store, Some(12345), None).unwrap();
+            (store.clone(), 12345)
+        }
+        // Others cannot give folders away, but they know one that is not theirs.
+        false => (PathBuf::from("/usr"), 0),
+    };
+    edit(&config, &format!("path = {store:?}"), &format!("path = {foreign:?}"));
+    certfleet(&config, &["renew"])
+        .ended(1)
+        .said(&format!("the store {} belongs to user {owner}, and this is user", foreign.display()))
+        .said(&format!("hint: run this as that user with `sudo -u '#{owner}' certfleet …`"));
+    edit(&config, &format!("path = {foreign:?}"), &format!("path = {store:?}"));
+    if owner != 0 {
+        std::os::unix::fs::chown(&store, Some(0), None).unwrap();
+    }
 
     let ran = with_read_only_store(&world, &config).ended(1).said(&shown).said("hint: ");
     assert!(
