@@ -264,8 +264,9 @@ impl Prove for Prover<'_> {
         if certificate.verify_names.is_empty() {
             return Ok(Proof { addresses: Vec::new(), after: Duration::ZERO });
         }
-        let addresses =
-            probe::addresses(host).await.map_err(|error| NotProven::Unreachable(Box::new(Problem::of(&error))))?;
+        let addresses = probe::addresses(host)
+            .await
+            .map_err(|error| NotProven::Unreachable(Box::new(Problem::of(&error))))?;
         let observer = &self.engine.observer;
         let roots = observer.roots(certificate);
         let places = addresses

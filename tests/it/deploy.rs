@@ -36,15 +36,12 @@ use crate::world::sshd::Identity;
 const NAME: &str = "media.social.test";
 
 fn wait<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(async {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(
+        async {
             // A loop that waits for something that never comes is a failure, not a hang.
             tokio::time::timeout(Duration::from_secs(120), future).await.expect("the test came to no end")
-        })
+        },
+    )
 }
 
 /// A world with one host that serves an expired certificate of certbot's.
