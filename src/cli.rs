@@ -1,6 +1,7 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
 mod account;
+mod providers;
 mod revoke;
 
 use std::collections::BTreeSet;
@@ -93,6 +94,8 @@ enum Command {
     Account(account::Account),
     /// The expiry report: every certificate, where it stands, what each host serves
     Report(ReportArgs),
+    /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
+    Providers(providers::ProvidersArgs),
 }
 
 #[derive(Debug, Args)]
@@ -209,6 +212,9 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
 }
 
 async fn run(cli: Cli) -> Result<Exit, Refusal> {
+    if let Command::Providers(args) = &cli.command {
+        return providers::run(args, cli.json);
+    }
     let path = config::find(cli.config.as_deref()).map_err(|error| Refusal::config(&error))?;
     let config = config::load(&path).map_err(|error| Refusal::config(&error))?;
     for warning in &config.warnings {
@@ -223,6 +229,8 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Revoke(args) => output.revoke(config, &args).await,
         Command::Account(what) => output.account(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
+        // Needs no configuration, so it has been answered above.
+        Command::Providers(args) => providers::run(&args, output.json),
     }
 }
 

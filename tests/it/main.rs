@@ -12,6 +12,7 @@ mod dns;
 mod facts;
 mod lifecycle;
 mod planner_properties;
+mod providers;
 mod reference;
 mod scenarios;
 mod tool;
