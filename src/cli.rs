@@ -1,6 +1,7 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
 mod account;
+mod dry_run;
 mod providers;
 mod revoke;
 
@@ -121,6 +122,10 @@ struct Renew {
     /// Only issue
     #[arg(long)]
     no_deploy: bool,
+    /// Try all named, due or not, and change nothing: at Let's Encrypt's staging the whole order, elsewhere up
+    /// to valid authorizations; then connect to each host and run its config test
+    #[arg(long, conflicts_with_all = ["force", "allow_downgrade"])]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -241,6 +246,9 @@ struct Output {
 
 impl Output {
     async fn renew(&self, config: Config, args: &Renew) -> Result<Exit, Refusal> {
+        if args.dry_run {
+            return self.dry_run(config, args).await;
+        }
         let request = Request {
             only: select(&config, &args.selection)?,
             issuing: if args.force { Issuing::Forced(Timestamp::now()) } else { Issuing::Due },

@@ -11,11 +11,13 @@ mod deploy;
 mod event;
 mod issue;
 mod observe;
+mod rehearse;
 mod revoke;
 mod solve;
 
 pub use event::{Event, Listener, Step, Summary};
 pub use observe::Observer;
+pub use rehearse::{Rehearsal, Tried};
 pub use revoke::RevokeError;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -55,7 +57,7 @@ pub struct Engine {
     lookup: Lookup,
     zones: Zones,
     orders: Semaphore,
-    cas: Mutex<HashMap<IssuerName, OpeningCa>>,
+    cas: Mutex<HashMap<(IssuerName, String), OpeningCa>>,
     sessions: Mutex<HashMap<HostName, Arc<Session>>>,
 }
 

@@ -1,9 +1,11 @@
 //! Everything that is formatted for people or programs: events, plan, summary, report, problems.
 
 mod progress;
+mod rehearsal;
 mod report;
 
 pub use progress::Progress;
+pub use rehearsal::{rehearsal_json, rehearsal_text};
 pub use report::{report_json, report_table};
 
 use std::fmt::Write;

@@ -112,7 +112,7 @@ impl Engine {
     }
 
     /// The connection to a host; one for all its transactions of a pass.
-    async fn session(&self, host: &Host) -> std::result::Result<Arc<Session>, ConnectError> {
+    pub(super) async fn session(&self, host: &Host) -> std::result::Result<Arc<Session>, ConnectError> {
         let open = lock(&self.sessions).get(&host.name).filter(|session| !session.is_closed()).cloned();
         if let Some(session) = open {
             return Ok(session);
