@@ -10,6 +10,7 @@ mod call;
 mod chain;
 mod check;
 mod error;
+mod glance;
 mod http;
 mod key;
 mod order;
@@ -25,10 +26,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-pub use account::{AccountFacts, account_facts};
 pub use call::{CallError, RootCause, Violation};
 pub use check::CheckError;
 pub use error::{Cause, CredentialsFault, Doing, Error, Reasons};
+pub use glance::{Glance, account_url, glance};
 pub use key::{KeyError, new_key};
 pub use problem::Refusal;
 

@@ -1,7 +1,9 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
 mod account;
+mod check;
 mod dry_run;
+mod history;
 mod providers;
 mod revoke;
 
@@ -18,6 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{self, Config, LoadError};
 use crate::engine::{Engine, Observer, Summary};
+use crate::model::history::How;
 use crate::model::name::{CertName, Domain, HostName};
 use crate::model::observed::Observed;
 use crate::model::plan::{Action, Deploying, Issuing, Request, Waiting, plan};
@@ -97,6 +100,14 @@ enum Command {
     Report(ReportArgs),
     /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
     Providers(providers::ProvidersArgs),
+    /// The preflight: is everything there that renewing and deploying need? Safe to run any time
+    ///
+    /// Reads every secret, asks the CAs for their directory and the time, writes a scratch TXT record for each
+    /// certificate and removes it, looks at CAA records, logs in to every host, runs its config test (nothing is
+    /// loaded), and looks at what it serves. Ends with 1 if anything fails.
+    Check,
+    /// The audit log: who did what, when, and what came of it
+    History(history::HistoryArgs),
 }
 
 #[derive(Debug, Args)]
@@ -227,7 +238,7 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
     }
     let output = Output { json: cli.json, wait: cli.wait };
     match cli.command {
-        Command::Run { once: _ } => output.pass(config, Request::default()).await,
+        Command::Run { once: _ } => output.pass_by(How::Timer, config, Request::default()).await,
         Command::Plan(selection) => output.plan(config, &selection).await,
         Command::Renew(args) => output.renew(config, &args).await,
         Command::Deploy(args) => output.deploy(config, &args).await,
@@ -236,6 +247,8 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Report(args) => output.report(config, &args).await,
         // Needs no configuration, so it has been answered above.
         Command::Providers(args) => providers::run(&args, output.json),
+        Command::Check => Ok(output.check(config).await),
+        Command::History(args) => output.history(&config, &args),
     }
 }
 
@@ -282,9 +295,14 @@ impl Output {
     }
 
     async fn pass(&self, config: Config, request: Request) -> Result<Exit, Refusal> {
+        self.pass_by(How::Cli, config, request).await
+    }
+
+    async fn pass_by(&self, how: How, config: Config, request: Request) -> Result<Exit, Refusal> {
         let store = Store::open(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
         let engine = Engine::new(Arc::new(config), store, Arc::new(Progress::new()), self.wait)
-            .map_err(|error| Refusal::failed(&error))?;
+            .map_err(|error| Refusal::failed(&error))?
+            .run_by(how);
         let summary = engine.pass(&request, told_to_end()).await.map_err(|error| Refusal::failed(&error))?;
         let now = Timestamp::now();
         self.print(&render::summary_text(&summary, now), &render::summary_json(&summary, now));
@@ -300,7 +318,8 @@ impl Output {
         let now = Timestamp::now();
         let plan = plan(&config.desired, &loaded.state, &observed, &request, now);
         self.print(&render::plan_text(&plan), &render::plan_json(&plan, now));
-        let needs = plan.waiting.iter().any(Waiting::needs_person) || plan.actions.iter().any(is_work);
+        let wrong = |waiting: &Waiting| waiting.needs_person() || matches!(waiting, Waiting::Backoff(..));
+        let needs = plan.waiting.iter().any(wrong) || plan.actions.iter().any(is_work);
         Ok(if needs || !loaded.unreadable.is_empty() { Exit::Attention } else { Exit::Done })
     }
 
@@ -359,7 +378,9 @@ fn is_work(action: &Action) -> bool {
 
 /// The worst that happened decides.
 fn exit_of(summary: &Summary) -> Exit {
-    if !summary.failed.is_empty() || summary.interrupted {
+    // What failed and waits for its next attempt is still not done.
+    let failing = |waiting: &Waiting| matches!(waiting, Waiting::Backoff(..));
+    if !summary.failed.is_empty() || summary.interrupted || summary.waiting.iter().any(failing) {
         Exit::Failed
     } else if !summary.locked.is_empty() {
         Exit::Locked

@@ -17,6 +17,7 @@ use crate::model::name::DnsAccountName;
 use crate::model::state::Proof;
 
 pub mod acme_dns;
+mod caa;
 mod diagnose;
 mod error;
 pub mod exec;
@@ -32,6 +33,7 @@ mod sighting;
 mod wire;
 pub mod zones;
 
+pub use caa::{Caa, CaaSet, Verdict};
 pub use error::{Error, SharedError};
 pub use lookup::{ChallengeName, Lookup};
 pub use sighting::{Lagging, Sighting, View};

@@ -6,16 +6,20 @@
 //! slow or dead CA, host or name server holds up nothing but its own.
 
 mod ca;
+mod check;
 mod clean;
 mod deploy;
 mod event;
+mod history;
 mod issue;
 mod observe;
 mod rehearse;
 mod revoke;
 mod solve;
 
+pub use check::{Finding, Standing, check};
 pub use event::{Event, Listener, Step, Summary};
+pub use history::{author, note};
 pub use observe::Observer;
 pub use rehearse::{Rehearsal, Tried};
 pub use revoke::RevokeError;
@@ -34,6 +38,7 @@ use crate::config::Config;
 use crate::deploy::Session;
 use crate::dns::Zones;
 use crate::dns::lookup::Lookup;
+use crate::model::history::How;
 use crate::model::name::{CertName, DnsAccountName, HostName, IssuerName};
 use crate::model::observed::Observed;
 use crate::model::plan::{Action, Deploying, Install, Issuing, Plan, Request, plan};
@@ -51,7 +56,7 @@ pub struct Engine {
     config: Arc<Config>,
     store: Store,
     observer: Observer,
-    listener: Arc<dyn Listener>,
+    listener: Arc<history::Told>,
     /// How long to wait for a lock that another process holds.
     lock_wait: Duration,
     lookup: Lookup,
@@ -99,14 +104,21 @@ impl Engine {
             lookup: Lookup::new(&config.nameservers).map_err(StartError::Resolver)?,
             observer: Observer::new(config.clone())?,
             config,
+            listener: Arc::new(history::Told::new(listener, store.clone())),
             store,
-            listener,
             lock_wait,
             zones: Zones::new(),
             orders: Semaphore::new(ORDERS),
             cas: Mutex::default(),
             sessions: Mutex::default(),
         })
+    }
+
+    /// Says what has this program run, for the history; without it somebody at the command line.
+    #[must_use]
+    pub fn run_by(self, how: How) -> Self {
+        self.listener.run_by(how);
+        self
     }
 
     /// One pass to its end: until `stop` resolves or nothing is left but waiting.
@@ -249,6 +261,7 @@ impl<'a> Pass<'a> {
     fn take(&mut self, done: Done) {
         match done {
             Done::Observed(host, looks) => {
+                self.engine.note_served(&host, &looks, &mut self.state);
                 self.observed.looks.insert(host.clone(), looks);
                 self.seen.insert(host.clone());
                 self.plan_deploying(None, &BTreeSet::from([host]));
@@ -293,6 +306,10 @@ impl<'a> Pass<'a> {
                 self.engine.tell(Event::AlreadyIssued(name.clone()));
                 self.state.certificates.insert(name.clone(), known);
                 self.judge(name);
+            }
+            issue::Outcome::OrderOver { known } => {
+                self.engine.tell(Event::OrderOver(name.clone()));
+                self.state.certificates.insert(name.clone(), known);
             }
             issue::Outcome::Failed { problem, next, known } => {
                 if let Some(known) = known {
@@ -426,9 +443,10 @@ impl<'a> Pass<'a> {
         self.busy.insert(host.clone());
         let engine = self.engine;
         let host = host.clone();
+        let before = self.observed.looks.get(&host).cloned().unwrap_or_default();
         engine.tell(Event::Deploying(host.clone(), installs.clone()));
         self.running.push(Box::pin(async move {
-            let outcomes = engine.deploy(&host, installs).await;
+            let outcomes = engine.deploy(&host, installs, before).await;
             Done::Deployed(host, outcomes)
         }));
     }

@@ -1,9 +1,13 @@
 //! Everything that is formatted for people or programs: events, plan, summary, report, problems.
 
+mod check;
+mod history;
 mod progress;
 mod rehearsal;
 mod report;
 
+pub use check::{check_json, check_text};
+pub use history::{history_json, history_table};
 pub use progress::Progress;
 pub use rehearsal::{rehearsal_json, rehearsal_text};
 pub use report::{report_json, report_table};

@@ -110,6 +110,13 @@ pub enum Reason {
     CessationOfOperation,
 }
 
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = Self::ALL.iter().find(|(_, reason)| reason == self);
+        f.write_str(found.map_or("unspecified", |(name, _)| name))
+    }
+}
+
 impl Reason {
     /// All of them, by their names.
     pub const ALL: [(&str, Self); 5] = [

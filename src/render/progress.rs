@@ -113,6 +113,9 @@ impl Listener for Progress {
                  hint: set `preferred-chain` to one of {}, or remove it",
                 offered.join(", ")
             )),
+            Event::Revoked(name, version, reason) => {
+                Line::Done(name.to_string(), format!("version {version} is revoked, {reason}"))
+            }
             Event::Rehearsed(name, issuer, tried) => {
                 Line::Done(name.to_string(), format!("{issuer}: {}", tried_words(*tried)))
             }
@@ -126,6 +129,10 @@ impl Listener for Progress {
             Event::AlreadyIssued(name) => {
                 Line::Done(name.to_string(), "another process has just issued it".into())
             }
+            Event::OrderOver(name) => Line::Done(
+                name.to_string(),
+                "the order that an earlier run left is over without a certificate; none is due".into(),
+            ),
             Event::IssueFailed(name, why, next) => {
                 let next = match next {
                     Some(at) => format!("tried again from {}", minute(*at)),
@@ -161,9 +168,15 @@ impl Listener for Progress {
                 host.to_string(),
                 format!("{name} version {version} installed, not in use: {}", why.one_line()),
             ),
-            Event::DeployFailed(_, host, why) => Line::Failed(host.to_string(), failed_deploy(why)),
+            Event::DeployFailed(_, host, _, why) | Event::PutBack(_, host, _, why) => {
+                Line::Failed(host.to_string(), failed_deploy(why))
+            }
+            Event::Registered(issuer) => Line::Said(format!("{issuer}: account registered")),
             Event::Ending => Line::Said("ending: removing challenge records first".into()),
         });
+        if let Event::Pending(_, _, _, Problem { hint: Some(hint), .. }) = event {
+            self.show(Line::Said(format!("  hint: {hint}")));
+        }
     }
 }
 

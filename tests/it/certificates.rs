@@ -263,6 +263,7 @@ fn what_was_revoked_is_replaced_by_the_next_pass_and_goes_to_no_host() {
 
     certfleet(&config, &["plan"]).ended(3).printed("issue     media.social.test: it was revoked on 20");
     certfleet(&config, &["deploy", "--force"]).ended(3).printed("the newest version was revoked on 20");
+    certfleet(&config, &["history", NAME]).ended(0).printed("revoked").printed("superseded");
     // Twice does no harm.
     certfleet(&config, &["revoke", NAME, "--yes"]).ended(0).printed(", superseded");
     certfleet(&config, &["run", "--once"]).ended(0);

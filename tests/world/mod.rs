@@ -77,6 +77,12 @@ impl Builder {
         self
     }
 
+    /// Adds a zone in which certfleet's key may change nothing.
+    pub(crate) fn locked_zone(mut self, name: &str) -> Self {
+        self.zones.locked.push(name.to_owned());
+        self.zone(name)
+    }
+
     /// Adds a record: a line of a zone file with the full owner name.
     pub(crate) fn record(mut self, line: &str) -> Self {
         self.zones.records.push(line.to_owned());

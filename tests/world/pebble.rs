@@ -13,6 +13,9 @@ use super::parts;
 use super::ports;
 use super::process::{Service, Watchdog};
 
+/// The name by which CAA records let it in.
+pub(crate) const CAA_IDENTITY: &str = "ca.test";
+
 /// How this Pebble behaves.
 #[derive(Clone, Debug)]
 pub(crate) struct Behaviour {
@@ -107,6 +110,7 @@ impl Pebble {
             "ocspResponderURL": "",
             "externalAccountBindingRequired": behaviour.external_account.is_some(),
             "domainBlocklist": behaviour.blocked,
+            "caaIdentities": [CAA_IDENTITY],
             "retryAfter": { "authz": 1, "order": 1 },
             "keyAlgorithm": "ecdsa",
             // Only one: of several it takes any for an order that names none.
