@@ -2,6 +2,7 @@
 
 mod account;
 mod check;
+mod dry_run;
 mod history;
 mod import;
 mod providers;
@@ -144,6 +145,10 @@ struct Renew {
     /// Only issue
     #[arg(long)]
     no_deploy: bool,
+    /// Try all named, due or not, and change nothing: at Let's Encrypt's staging the whole order, elsewhere up
+    /// to valid authorizations; then connect to each host and run its config test
+    #[arg(long, conflicts_with_all = ["force", "allow_downgrade"])]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -273,6 +278,9 @@ struct Output {
 
 impl Output {
     async fn renew(&self, config: Config, args: &Renew) -> Result<Exit, Refusal> {
+        if args.dry_run {
+            return self.dry_run(config, args).await;
+        }
         let request = Request {
             only: select(&config, &args.selection)?,
             issuing: if args.force { Issuing::Forced(Timestamp::now()) } else { Issuing::Due },

@@ -135,6 +135,7 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
         scope.issuers.insert(text, said);
         let Some((issuer, account)) = name.and_then(|name| issuer::read(name, section)) else { continue };
         config.external_accounts.extend(account.map(|account| (issuer.name.clone(), account)));
+        scope.orders.insert(issuer.name.to_string(), (issuer.directory.clone(), issuer.profile.clone()));
         config.desired.issuers.insert(issuer.name.clone(), issuer);
     }
     for Named { text, name, section, said } in named(&mut top, "dns") {

@@ -14,6 +14,7 @@ mod history;
 mod import;
 mod issue;
 mod observe;
+mod rehearse;
 mod revoke;
 mod scan;
 mod solve;
@@ -23,6 +24,7 @@ pub use event::{Event, Listener, Step, Summary};
 pub use history::{author, note};
 pub use import::{AccountFound, Found, Lineage, Stored, Unreadable, import};
 pub use observe::Observer;
+pub use rehearse::{Rehearsal, Tried};
 pub use revoke::RevokeError;
 pub use scan::{Flag, FoundCertificate, HostScan, Uncovered, scan};
 
@@ -64,7 +66,7 @@ pub struct Engine {
     lookup: Lookup,
     zones: Zones,
     orders: Semaphore,
-    cas: Mutex<HashMap<IssuerName, OpeningCa>>,
+    cas: Mutex<HashMap<(IssuerName, String), OpeningCa>>,
     sessions: Mutex<HashMap<HostName, Arc<Session>>>,
 }
 

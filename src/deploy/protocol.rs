@@ -27,6 +27,15 @@ const RECORD_LIMIT: usize = 12 * 1024;
 /// What a host may say when it is asked for all its certificates.
 const EXAMINE_LIMIT: usize = 8 << 20;
 
+/// The command that runs a transaction with what comes on its input.
+pub fn command() -> String {
+    taking(SCRIPT)
+}
+
+fn taking(script: &str) -> String {
+    format!("exec sh -c 'eval \"$(dd bs={} count=1 iflag=fullblock 2>/dev/null)\"'", script.len())
+}
+
 /// One conversation: the input of one transaction, and the reader of its answer.
 pub struct Conversation {
     script: &'static str,
@@ -167,7 +176,7 @@ impl Conversation {
     ///
     /// By its exact length: a shell that reads its script from the same input as the data reads ahead.
     pub fn command(&self) -> String {
-        format!("exec sh -c 'eval \"$(dd bs={} count=1 iflag=fullblock 2>/dev/null)\"'", self.script.len())
+        taking(self.script)
     }
 
     fn new(host: &Host, action: &str, count: usize) -> Result<Self, NoRandomness> {

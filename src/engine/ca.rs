@@ -29,7 +29,7 @@ impl Engine {
     /// Our account at an issuer; opened once for all certificates of a pass.
     pub(super) fn ca(&self, issuer: &Issuer) -> super::OpeningCa {
         let mut cas = lock(&self.cas);
-        let opening = cas.entry(issuer.name.clone()).or_insert_with(|| {
+        let opening = cas.entry((issuer.name.clone(), issuer.directory.clone())).or_insert_with(|| {
             let issuer = issuer.clone();
             let accounts = self.accounts(&issuer);
             let wait = self.lock_wait;

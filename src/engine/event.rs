@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::Tried;
 pub use crate::acme::Step;
 use crate::model::name::{CertName, HostName, IssuerName, VersionNumber};
 use crate::model::plan::{Because, Install, Waiting};
@@ -26,6 +27,16 @@ pub enum Event {
     /// The CA offers no chain whose top the preferred one signed: who signed that of the chain taken, and
     /// of all that are offered.
     OtherChain(CertName, String, Vec<String>),
+    /// The CA has revoked a version, and why.
+    Revoked(CertName, VersionNumber, Reason),
+    /// An issuer would issue the certificate, or has issued one for a try; nothing was stored.
+    Rehearsed(CertName, IssuerName, Tried),
+    /// An issuer would not issue the certificate.
+    RehearsalFailed(CertName, Problem),
+    /// A host would not take a deployment.
+    HostFailed(HostName, Problem),
+    /// A host lets us in and passes its own config test; nothing was changed there.
+    HostTested(HostName),
     /// A new version is in the store.
     Issued(CertName, VersionNumber, Timestamp, Duration),
     /// Another process has just issued it.

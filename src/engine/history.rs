@@ -76,6 +76,9 @@ impl Told {
                 problem: Some(Wrong::from(problem)),
                 ..version(What::DeployFailed, name, *number)
             },
+            Event::Revoked(name, number, reason) => {
+                Entry { detail: Some(reason.to_string()), ..version(What::Revoked, name, *number) }
+            }
             Event::CleanedUp(name, count) => {
                 Entry { detail: Some(format!("{count} challenge records")), ..of(What::CleanedUp, name) }
             }
@@ -92,6 +95,10 @@ impl Told {
             | Event::AlreadyIssued(_)
             | Event::OtherChain(..)
             | Event::OrderOver(_)
+            | Event::Rehearsed(..)
+            | Event::RehearsalFailed(..)
+            | Event::HostTested(_)
+            | Event::HostFailed(..)
             | Event::Deploying(..)
             | Event::Ending => return None,
         })

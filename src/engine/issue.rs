@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use super::solve::Answers;
 use super::{Engine, Event, lock};
 use crate::acme::{self, Ca, Issued, Journal, Step, Wanted};
 use crate::model::desired::{Certificate, Issuer};
@@ -272,9 +273,9 @@ impl Engine {
 }
 
 /// One attempt under way.
-pub(super) struct Attempt<'a> {
-    pub(super) engine: &'a Engine,
-    pub(super) certificate: &'a Certificate,
+struct Attempt<'a> {
+    engine: &'a Engine,
+    certificate: &'a Certificate,
     issuer: &'a Issuer,
     cert_lock: &'a CertLock,
     known: Mutex<CertState>,
@@ -337,8 +338,9 @@ impl Attempt<'_> {
             resume,
             key_pem: key_pem.clone(),
         };
+        let answers = Answers { engine: self.engine, certificate: self.certificate };
         let progress = |step: Step| self.engine.tell(Event::Step(self.name().clone(), step));
-        let issued = ca.issue(&wanted, self, self, &progress).await.map_err(|error| {
+        let issued = ca.issue(&wanted, self, &answers, &progress).await.map_err(|error| {
             if error.order_is_over() {
                 lock(&self.known).order = None;
             }

@@ -151,6 +151,13 @@ impl Engine {
             known.order = None;
         }
         let saved = self.store.save_certificate(&cert_lock, &known);
+        if reason == Reason::KeyCompromise
+            && let Err(error) = self.store.drop_order_key(&cert_lock)
+        {
+            tracing::warn!(certificate = %name, "cannot remove the key of the open order: {error}");
+        }
+        // It is so, whether it can be noted or not.
+        self.tell(Event::Revoked(name.clone(), number, reason));
         saved.map_err(|error| RevokeError::Save(name.clone(), number, error))?;
         Ok((number, version))
     }

@@ -6,15 +6,23 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 use jiff::Timestamp;
 
+use super::Engine;
 use super::clean::NoAccount;
-use super::issue::{Attempt, boxed};
+use super::issue::boxed;
 use crate::acme::{Challenge, Solver};
 use crate::dns::{self, Change, TxtRecord};
+use crate::model::desired::Certificate;
 use crate::model::problem::Diagnose;
 use crate::model::state::TxtDebt;
 
+/// Answers the challenges of one certificate, whose lock is ours.
+pub(super) struct Answers<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) certificate: &'a Certificate,
+}
+
 #[async_trait]
-impl Solver for Attempt<'_> {
+impl Solver for Answers<'_> {
     async fn present(&self, challenges: &[Challenge]) -> Result<(), Box<dyn Diagnose + Send + Sync>> {
         let engine = self.engine;
         let Some(account) = engine.account(&self.certificate.dns) else {

@@ -110,6 +110,13 @@ pub enum Reason {
     CessationOfOperation,
 }
 
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = Self::ALL.iter().find(|(_, reason)| reason == self);
+        f.write_str(found.map_or("unspecified", |(name, _)| name))
+    }
+}
+
 impl Reason {
     /// All of them, by their names.
     pub const ALL: [(&str, Self); 5] = [
@@ -242,5 +249,29 @@ impl fmt::Debug for Proof {
     /// Without what a log has no business with.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Proof").field("domain", &self.domain).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_older_versions_wrote_is_read() {
+        let version = r#"{"domains":["a.example"],"issuer":"le","directory":"https://ca.example/d",
+            "key":"ecdsa-p256","serial":"01",
+            "fingerprint":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "not-before":"2026-01-01T00:00:00Z","not-after":"2026-04-01T00:00:00Z",
+            "issued-at":"2026-01-01T00:00:00Z"}"#;
+        let order = r#"{"domains":["a.example"],"issuer":"le","directory":"https://ca.example/d",
+            "key":"ecdsa-p256","started":"2026-01-01T00:00:00Z"}"#;
+        let failure = r#"{"count":2,"first":"2026-01-01T00:00:00Z","last":"2026-01-02T00:00:00Z",
+            "problem":{"code":"acme.refused","blame":"issuer","retry":"backoff","message":"no"},"revision":"1"}"#;
+        let text = format!(r#"{{"versions":{{"1":{version}}},"order":{order},"failure":{failure}}}"#);
+        let known: CertState = serde_json::from_str(&text).unwrap();
+        assert_eq!(known.newest().unwrap().1.revoked, None);
+        assert!(known.failures.is_empty());
+        assert_eq!(known.last_failure().unwrap().count, 2);
+        assert_eq!(known.order.unwrap().profile, None);
     }
 }

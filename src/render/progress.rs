@@ -8,6 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::problem;
+use super::rehearsal::{HOST_TESTED, tried_words};
 use crate::engine::{Event, Listener, Step};
 use crate::model::plan::minute;
 use crate::model::problem::Problem;
@@ -112,6 +113,15 @@ impl Listener for Progress {
                  hint: set `preferred-chain` to one of {}, or remove it",
                 offered.join(", ")
             )),
+            Event::Revoked(name, version, reason) => {
+                Line::Done(name.to_string(), format!("version {version} is revoked, {reason}"))
+            }
+            Event::Rehearsed(name, issuer, tried) => {
+                Line::Done(name.to_string(), format!("{issuer}: {}", tried_words(*tried)))
+            }
+            Event::RehearsalFailed(name, why) => Line::Failed(name.to_string(), problem(why, None)),
+            Event::HostFailed(host, why) => Line::Failed(host.to_string(), problem(why, None)),
+            Event::HostTested(host) => Line::Done(host.to_string(), HOST_TESTED.to_owned()),
             Event::Issued(name, version, not_after, took) => Line::Done(
                 name.to_string(),
                 format!("version {version} issued in {}, valid until {}", seconds(*took), minute(*not_after)),
