@@ -35,7 +35,7 @@ use crate::store::{Loaded, Store};
 pub enum Exit {
     /// Done, nothing wrong; also when nothing was due. Status 0.
     Done,
-    /// Something failed; the rest went on. Status 1.
+    /// Something failed, or failed before and waits for its next attempt; the rest went on. Status 1.
     Failed,
     /// Usage or configuration. Status 2.
     Usage,
@@ -74,8 +74,8 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, also when nothing was due; 1 something failed, the rest went on; \
-2 usage or configuration; 3 a person is needed (from plan and report also: something is due, stale, foreign or blocked); \
+const EXIT_CODES: &str = "Exit codes: 0 done, also when nothing was due; 1 something failed, or failed before and waits \
+for its next attempt, the rest went on; 2 usage or configuration; 3 a person is needed (from plan and report also: something is due, failing, stale, foreign or blocked); \
 4 gave up waiting for a lock.";
 
 #[derive(Debug, Subcommand)]

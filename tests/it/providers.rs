@@ -8,6 +8,7 @@ mod fake;
 mod httpreq;
 mod powerdns;
 mod rfc2136;
+mod whole;
 
 use std::path::Path;
 use std::sync::Arc;
