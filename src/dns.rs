@@ -17,6 +17,7 @@ use crate::model::name::DnsAccountName;
 
 mod diagnose;
 mod error;
+pub mod http;
 pub mod lookup;
 mod propagation;
 pub mod rfc2136;

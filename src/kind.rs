@@ -32,6 +32,8 @@ pub struct Kind<T: ?Sized> {
     pub summary: &'static str,
     /// Its own keys as they stand in certs.toml; a test parses them.
     pub example: &'static str,
+    /// The narrowest rights that its credentials need, in one line; empty where there are none to give.
+    pub rights: &'static str,
     /// Takes its own keys out of the table and records what is wrong with them. Parses only: no
     /// I/O, no secret is read. Asks for every key before it gives up.
     pub build: fn(&mut Section<'_>) -> Option<Arc<T>>,
@@ -245,6 +247,11 @@ impl<'a> Section<'a> {
     /// How messages name this table: `issuer "main"`.
     pub fn title(&self) -> &str {
         &self.title
+    }
+
+    /// How people write it: `issuer.main`.
+    pub fn path(&self) -> String {
+        self.title.replacen(' ', ".", 1).replace('"', "")
     }
 
     /// The place of its header.

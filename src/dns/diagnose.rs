@@ -29,12 +29,14 @@ impl Diagnose for Error {
             Self::Refused { .. } => "dns.refused",
             Self::NotInZone { .. } => "dns.not-in-zone",
             Self::Rejected { .. } => "dns.rejected",
+            Self::Api(error) => error.code(),
             Self::Interrupted => "dns.interrupted",
         }
     }
 
     fn blame(&self) -> Blame {
         match self {
+            Self::Api(error) => error.blame(),
             Self::BadName { .. }
             | Self::CnameLoop { .. }
             | Self::CnameDepth { .. }
@@ -72,12 +74,14 @@ impl Diagnose for Error {
     fn retry(&self) -> Retry {
         match self {
             Self::SecretFormat { .. } => Retry::AfterChange,
+            Self::Api(error) => error.retry(),
             _ => Retry::Backoff,
         }
     }
 
     fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Api(error) => return error.hint(),
             Self::Resolver(_) => {
                 "name them in certs.toml: `[resolver] nameservers = [\"192.0.2.53:53\"]`".to_owned()
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hickory_proto::ProtoError;
 use hickory_resolver::net::NetError;
 
+use super::http::ApiError;
 use super::rfc2136::KeyError;
 use super::sighting::Lagging;
 use crate::model::problem::{Blame, Diagnose, Retry, plain};
@@ -252,6 +253,9 @@ pub enum Error {
         /// The response code's name.
         code: String,
     },
+    /// The API of a provider failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// The change was given up without an answer: the program is ending, or a provider panicked.
     #[error("the DNS change was given up half-way")]
     Interrupted,
@@ -261,6 +265,9 @@ impl Error {
     /// Whether a server (or program) looked at the changes and said no: fewer of them at once may
     /// then be welcome. Without an answer, or without a key, they are not.
     pub(crate) fn is_refusal(&self) -> bool {
+        if let Self::Api(error) = self {
+            return error.is_refusal();
+        }
         matches!(
             self,
             // Knot says BADKEY where an acl does not allow one of the changes.
