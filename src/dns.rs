@@ -15,12 +15,22 @@ use async_trait::async_trait;
 use crate::kind::Kind;
 use crate::model::name::DnsAccountName;
 
+mod bearer;
+pub mod cloudflare;
+pub mod desec;
 mod diagnose;
+pub mod digitalocean;
 mod error;
+pub mod gandi;
+pub mod hetzner;
 pub mod http;
+pub mod linode;
 pub mod lookup;
+pub mod ovh;
 mod propagation;
 pub mod rfc2136;
+pub mod route53;
+mod rrset;
 mod servers;
 mod sighting;
 mod wire;
@@ -32,7 +42,17 @@ pub use sighting::{Lagging, Sighting, View};
 pub use zones::Zones;
 
 /// The providers. To add one: write dns/NAME.rs with a `KIND`, add it here.
-pub const KINDS: &[Kind<dyn Provider>] = &[rfc2136::KIND];
+pub const KINDS: &[Kind<dyn Provider>] = &[
+    rfc2136::KIND,
+    cloudflare::KIND,
+    route53::KIND,
+    digitalocean::KIND,
+    hetzner::KIND,
+    linode::KIND,
+    gandi::KIND,
+    ovh::KIND,
+    desec::KIND,
+];
 
 /// A named provider account.
 #[derive(Debug, Clone)]

@@ -195,10 +195,7 @@ mod tests {
         };
         let there = own(&["\"v=spf1 \\\"x\\\" -all\"", "old", "\"there\"", "\"a\" \"b\\303\""]);
         let set = wanted.merged(&there).unwrap();
-        assert_eq!(
-            set,
-            own(&["\"v=spf1 \\\"x\\\" -all\"", "\"there\"", "\"a\" \"b\\303\"", "\"new\""])
-        );
+        assert_eq!(set, own(&["\"v=spf1 \\\"x\\\" -all\"", "\"there\"", "\"a\" \"b\\303\"", "\"new\""]));
         assert_eq!(wanted.merged(&set), None);
     }
 
@@ -210,7 +207,8 @@ mod tests {
         assert_eq!(quoted(&long), format!("\"{}\" \"{}\"", "x".repeat(255), "x".repeat(45)));
         assert_eq!(unquoted(&quoted(&long)), long);
         assert_eq!(unquoted(&quoted("a \"b\" \\ c")), "a \"b\" \\ c");
-        for (raw, value) in [("bare", "bare"), ("\"", "\""), (" \"x\" ", "x"), ("\"a\"\"b\"", "ab"), ("", "")] {
+        for (raw, value) in [("bare", "bare"), ("\"", "\""), (" \"x\" ", "x"), ("\"a\"\"b\"", "ab"), ("", "")]
+        {
             assert_eq!(unquoted(raw), value);
         }
         assert_ne!(unquoted("\"\\141\""), "a");

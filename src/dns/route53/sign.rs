@@ -165,8 +165,7 @@ mod tests {
     #[test]
     fn a_session_token_is_signed_too() {
         let request = Request { method: "GET", host: "h", path: "/", query: &[], body: b"" };
-        let headers =
-            headers(&request, &suite(Some("t0ken")), "us-east-1", "route53", Timestamp::UNIX_EPOCH);
+        let headers = headers(&request, &suite(Some("t0ken")), "us-east-1", "route53", Timestamp::UNIX_EPOCH);
         let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["x-amz-date", "x-amz-security-token", "authorization"]);
         assert!(headers[2].1.contains("SignedHeaders=host;x-amz-date;x-amz-security-token,"));
