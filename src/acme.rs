@@ -35,6 +35,7 @@ use crate::model::cert::Leaf;
 use crate::model::desired::{Issuer, KeyType};
 use crate::model::name::{Domain, IssuerName};
 use crate::model::problem::{Diagnose, plain};
+use crate::model::state::Proof;
 
 /// A connection to one issuer, with our account there.
 ///
@@ -87,6 +88,8 @@ pub struct Challenge {
     pub domain: Domain,
     /// The record's value.
     pub value: String,
+    /// What the value is made from.
+    pub proof: Proof,
 }
 
 /// A certificate that is asked for.

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 
 use crate::kind::Kind;
 use crate::model::name::DnsAccountName;
+use crate::model::state::Proof;
 
 mod bearer;
 pub mod cloudflare;
@@ -119,6 +120,8 @@ pub struct TxtRecord {
     pub value: String,
     /// Its time to live in seconds.
     pub ttl: u32,
+    /// What the value is made from, where that is known.
+    pub proof: Option<Proof>,
 }
 
 /// What is to become of a record.

@@ -17,6 +17,7 @@ use super::key::Key;
 use super::problem::Refusal;
 use super::{Challenge, Issued, Journal, Solver, Step, Wanted};
 use crate::model::name::{Domain, IssuerName};
+use crate::model::state::Proof;
 
 /// An order under way.
 pub(super) struct Run<'a> {
@@ -188,7 +189,13 @@ impl Run<'_> {
         {
             return Err(Violation::Token(shown));
         }
-        Ok(Challenge { domain, value: challenge.key_authorization().dns_value() })
+        let key_authorization = challenge.key_authorization();
+        let proof = Proof {
+            domain: domain.clone(),
+            token: challenge.token.clone(),
+            key_authorization: key_authorization.as_str().to_owned(),
+        };
+        Ok(Challenge { domain, value: key_authorization.dns_value(), proof })
     }
 
     async fn present(&self, challenges: Vec<Challenge>) -> Result<(), Error> {

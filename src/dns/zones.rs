@@ -204,6 +204,7 @@ mod tests {
             owner: format!("_acme-challenge.{zone}"),
             value: value.to_owned(),
             ttl: 60,
+            proof: None,
         })
     }
 

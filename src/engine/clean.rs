@@ -86,6 +86,7 @@ impl Engine {
                         owner: debt.owner.clone(),
                         value: debt.value.clone(),
                         ttl: account.ttl,
+                        proof: debt.proof.clone(),
                     };
                     self.zones
                         .change(account, Change::Remove(record))

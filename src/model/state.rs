@@ -1,6 +1,7 @@
 //! What is remembered: facts only. Standing is derived from them, never stored.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -169,4 +170,26 @@ pub struct TxtDebt {
     pub value: String,
     /// When it was noted.
     pub since: Timestamp,
+    /// What the value was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
+}
+
+/// What a challenge's value is made from, for those who make it themselves (RFC 8555 section 8.1).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Proof {
+    /// The domain that is proven, never a wildcard.
+    pub domain: Domain,
+    /// The CA's token.
+    pub token: String,
+    /// The token and the thumbprint of our account's key.
+    pub key_authorization: String,
+}
+
+impl fmt::Debug for Proof {
+    /// Without what a log has no business with.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proof").field("domain", &self.domain).finish_non_exhaustive()
+    }
 }

@@ -86,7 +86,13 @@ fn account(provider: impl Provider + 'static, authoritative: Vec<SocketAddr>) ->
 }
 
 fn record_at(zone: &str, owner: &str, value: &str) -> TxtRecord {
-    TxtRecord { zone: zone.to_owned(), owner: owner.to_owned(), value: value.to_owned(), ttl: 60 }
+    TxtRecord {
+        zone: zone.to_owned(),
+        owner: owner.to_owned(),
+        value: value.to_owned(),
+        ttl: 60,
+        proof: None,
+    }
 }
 
 fn add(value: &str) -> Change {
