@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn requests_are_signed_with_sha1_of_all_that_they_say() {
-        // `printf 'EXEgWIz07P0HYwtQDs7cNIqCiQaWSuHF+MtSwSrPpNjqfVSmJhLbPyr2i45lSwPU1+GET+https://eu.api.ovh.com/1.0/domains/++1366560945' | sha1sum`
+        // The example of OVH's guide.
         let parts = [
             "EXEgWIz07P0HYwtQDs7cNIqCiQaWSuHF",
             "MtSwSrPpNjqfVSmJhLbPyr2i45lSwPU1",

@@ -148,6 +148,7 @@ mod tests {
             owner: owner.to_owned(),
             value: value.to_owned(),
             ttl: 60,
+            proof: None,
         }
     }
 
