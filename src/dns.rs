@@ -16,18 +16,23 @@ use crate::kind::Kind;
 use crate::model::name::DnsAccountName;
 use crate::model::state::Proof;
 
+pub mod acme_dns;
 mod bearer;
 pub mod cloudflare;
 pub mod desec;
 mod diagnose;
 pub mod digitalocean;
 mod error;
+pub mod exec;
 pub mod gandi;
 pub mod hetzner;
 pub mod http;
+pub mod httpreq;
 pub mod linode;
 pub mod lookup;
+mod mode;
 pub mod ovh;
+pub mod powerdns;
 mod propagation;
 pub mod rfc2136;
 pub mod route53;
@@ -53,6 +58,10 @@ pub const KINDS: &[Kind<dyn Provider>] = &[
     gandi::KIND,
     ovh::KIND,
     desec::KIND,
+    powerdns::KIND,
+    acme_dns::KIND,
+    exec::KIND,
+    httpreq::KIND,
 ];
 
 /// A named provider account.
@@ -150,6 +159,12 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// Idempotent: what is there already, or gone already, is success. Ends within a deadline
     /// of the provider's own. After an error some of the changes may have been applied.
     async fn apply(&self, zone: &str, changes: &[Change]) -> Result<(), Error>;
+
+    /// Whether several changes at once are cheaper than one after the other. Where they are not, each
+    /// is given alone: it then has a result of its own, and is never made twice because another failed.
+    fn batches(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,9 @@ impl Diagnose for Error {
             Self::NotInZone { .. } => "dns.not-in-zone",
             Self::Rejected { .. } => "dns.rejected",
             Self::Api(error) => error.code(),
+            Self::Exec(error) => error.code(),
+            Self::OtherName(error) => error.code(),
+            Self::NoProof(_) => "dns.no-proof",
             Self::Interrupted => "dns.interrupted",
         }
     }
@@ -37,6 +40,8 @@ impl Diagnose for Error {
     fn blame(&self) -> Blame {
         match self {
             Self::Api(error) => error.blame(),
+            Self::Exec(error) => error.blame(),
+            Self::OtherName(error) => error.blame(),
             Self::BadName { .. }
             | Self::CnameLoop { .. }
             | Self::CnameDepth { .. }
@@ -46,6 +51,7 @@ impl Diagnose for Error {
             | Self::TsigBadKey { .. }
             | Self::TsigBadSignature { .. }
             | Self::NotAuthoritative { .. }
+            | Self::NoProof(_)
             | Self::Refused { .. } => Blame::Operator,
             Self::Resolver(_) | Self::Encode { .. } | Self::TsigBadTime { .. } | Self::Interrupted => {
                 Blame::Machine
@@ -82,6 +88,9 @@ impl Diagnose for Error {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Api(error) => return error.hint(),
+            Self::Exec(error) => return error.hint(),
+            Self::OtherName(error) => return error.hint(),
+            Self::NoProof(_) => "remove the record at the provider by hand".to_owned(),
             Self::Resolver(_) => {
                 "name them in certs.toml: `[resolver] nameservers = [\"192.0.2.53:53\"]`".to_owned()
             }

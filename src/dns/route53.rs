@@ -34,7 +34,7 @@ pub const KIND: Kind<dyn Provider> = Kind {
               secret-access-key = { file = \"/etc/certfleet/secrets/aws\" }\n\
               session-token = { file = \"/etc/certfleet/secrets/aws-session\" }\n\
               hosted-zone-id = \"Z1D633PJN98FT9\"\n",
-    rights: r#"this IAM policy, with ZONE the id of the hosted zone: {"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["route53:ListHostedZonesByName","route53:GetChange"],"Resource":"*"},{"Effect":"Allow","Action":"route53:ListResourceRecordSets","Resource":"arn:aws:route53:::hostedzone/ZONE"},{"Effect":"Allow","Action":"route53:ChangeResourceRecordSets","Resource":"arn:aws:route53:::hostedzone/ZONE","Condition":{"ForAllValues:StringLike":{"route53:ChangeResourceRecordSetsNormalizedRecordNames":["_acme-challenge.*"]},"ForAllValues:StringEquals":{"route53:ChangeResourceRecordSetsRecordTypes":["TXT"]}}}]}"#,
+    rights: r#"this IAM policy, with ZONE the id of the hosted zone: {"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["route53:ListHostedZonesByName","route53:GetChange"],"Resource":"*"},{"Effect":"Allow","Action":["route53:GetHostedZone","route53:ListResourceRecordSets"],"Resource":"arn:aws:route53:::hostedzone/ZONE"},{"Effect":"Allow","Action":"route53:ChangeResourceRecordSets","Resource":"arn:aws:route53:::hostedzone/ZONE","Condition":{"ForAllValues:StringLike":{"route53:ChangeResourceRecordSetsNormalizedRecordNames":["_acme-challenge.*"]},"ForAllValues:StringEquals":{"route53:ChangeResourceRecordSetsRecordTypes":["TXT"]}}}]}"#,
     build,
 };
 
@@ -99,7 +99,7 @@ struct Session<'a> {
 impl Session<'_> {
     async fn apply(&self, zone: &str, all: &[Wanted]) -> Result<(), Error> {
         let id = match &self.route53.hosted_zone {
-            Some(id) => id.clone(),
+            Some(id) => self.is_called(id, zone).await?,
             None => self.zone_id(zone).await?,
         };
         for part in all.chunks(BATCH) {
@@ -136,6 +136,18 @@ impl Session<'_> {
                 return Ok(());
             }
             return Ok(self.in_sync(&done).await?);
+        }
+    }
+
+    /// The hosted zone with that id, if it has that name.
+    async fn is_called(&self, id: &str, zone: &str) -> Result<String, ApiError> {
+        let found = self.get(&format!("{VERSION}/hostedzone/{id}"), &[]).await?;
+        match found.child("HostedZone").and_then(|hosted| hosted.text_of("Name")) {
+            Some(name) if name == zone => Ok(id.to_owned()),
+            name => {
+                let others = name.map(|name| name.trim_end_matches('.').to_owned()).into_iter().collect();
+                Err(self.route53.api.no_zone_among(zone, others))
+            }
         }
     }
 
@@ -273,7 +285,8 @@ fn failure(answer: &Answer) -> Option<(String, String)> {
         let said: Vec<_> = root.list("Messages").iter().map(|message| message.text.trim()).collect();
         return Some((root.name.clone(), said.join("; ")));
     }
-    let error = root.child("Error")?;
+    // Alone, or one of a list.
+    let error = root.child("Error").or_else(|| root.list("Errors").first())?;
     let text = |name| error.text_of(name).unwrap_or_default().to_owned();
     Some((text("Code"), text("Message")))
 }

@@ -98,6 +98,9 @@ impl Worker {
 
     async fn make(&self, batch: Vec<Waiting>) {
         let Some(account) = batch.first().map(|first| Arc::clone(&first.account)) else { return };
+        if !account.provider.batches() {
+            return self.one_by_one(&account, batch).await;
+        }
         let changes: Vec<Change> = batch.iter().map(|waiting| waiting.change.clone()).collect();
         match account.provider.apply(&self.key.1, &changes).await {
             Ok(()) => answer_all(batch, &Ok(())),

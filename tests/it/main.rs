@@ -10,6 +10,7 @@ mod dns;
 mod facts;
 mod lifecycle;
 mod planner_properties;
+mod providers;
 mod scenarios;
 mod tool;
 mod world_itself;

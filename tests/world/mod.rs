@@ -14,6 +14,7 @@ pub(crate) mod nameserver;
 pub(crate) mod parts;
 pub(crate) mod pebble;
 pub(crate) mod ports;
+pub(crate) mod powerdns;
 pub(crate) mod process;
 pub(crate) mod sshd;
 

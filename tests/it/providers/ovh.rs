@@ -49,8 +49,8 @@ impl Bench for OvhBench {
         self.with(&self.server.secret())
     }
 
-    fn wrong(&self) -> Option<String> {
-        Some(self.with(&self.server.wrong_secret()))
+    fn wrong(&self) -> String {
+        self.with(&self.server.wrong_secret())
     }
 
     fn values(&self, owner: &str) -> Vec<String> {
@@ -65,8 +65,8 @@ impl Bench for OvhBench {
         *self.live.lock().unwrap() = all;
     }
 
-    fn http(&self) -> Option<&Server> {
-        Some(&self.server)
+    fn http(&self) -> &Server {
+        &self.server
     }
 }
 
@@ -174,7 +174,7 @@ async fn what_an_earlier_attempt_left_unpublished_is_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_signature_is_the_operator_s_to_mend() {
     let bench = bench();
-    let account = account(&bench, &bench.wrong().unwrap());
+    let account = account(&bench, &bench.wrong());
     let problem = shown(&account, &account.provider.apply(ZONE, &[add("a")]).await.unwrap_err());
     assert_eq!(problem.code, "dns.unauthorized");
     assert!(problem.hint.unwrap().contains("/domain/zone/"), "{}", problem.message);

@@ -20,8 +20,8 @@ macro_rules! token_bench {
                 self.with(&self.0.secret())
             }
 
-            fn wrong(&self) -> Option<String> {
-                Some(self.with(&self.0.wrong_secret()))
+            fn wrong(&self) -> String {
+                self.with(&self.0.wrong_secret())
             }
 
             fn values(&self, owner: &str) -> Vec<String> {
@@ -32,8 +32,8 @@ macro_rules! token_bench {
                 self.0.records(|records| records.add(owner, value, 7200));
             }
 
-            fn http(&self) -> Option<&crate::providers::fake::Server> {
-                Some(&self.0)
+            fn http(&self) -> &crate::providers::fake::Server {
+                &self.0
             }
         }
     };
