@@ -1,17 +1,29 @@
-"""moto, which stands in for Amazon's services, with two things as Amazon has them.
+"""moto, which stands in for Amazon's services and judges who asks, with two things as Amazon has them.
 
 It takes the parameters of a request without a body for its body, and so refuses even the signatures of Amazon's own
-client. And it looks for a set that is to be created before it has deleted what the same batch deletes.
+client. And it refuses to create a set a second time, though it was deleted in between or by the same batch.
+
+Whoever signs as `root` is not judged.
 """
 
+import itertools
 import sys
 
+from moto import settings
+from moto.core.authorization import ActionAuthenticatorMixin
 from moto.iam.access_control import IAMRequestBase
 from moto.route53.models import Route53Backend
 from moto.server import main
 
+judged_as_it_comes = ActionAuthenticatorMixin._authenticate_and_authorize_action
 request_as_it_comes = IAMRequestBase._create_aws_request
+numbers = itertools.count()
 changes_as_they_come = Route53Backend.change_resource_record_sets
+
+
+def judged(self, *arguments, **named):
+    if "Credential=root/" not in self.headers.get("Authorization", ""):
+        judged_as_it_comes(self, *arguments, **named)
 
 
 def request_of_the_body(self):
@@ -19,11 +31,14 @@ def request_of_the_body(self):
     return request_as_it_comes(self)
 
 
-def changes_in_order(self, zoneid, change_list):
+def changes_unlike_all_before(self, zoneid, change_list):
     for change in change_list:
-        changes_as_they_come(self, zoneid, [change])
+        change["Number"] = next(numbers)
+    changes_as_they_come(self, zoneid, change_list)
 
 
+settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
+ActionAuthenticatorMixin._authenticate_and_authorize_action = judged
 IAMRequestBase._create_aws_request = request_of_the_body
-Route53Backend.change_resource_record_sets = changes_in_order
+Route53Backend.change_resource_record_sets = changes_unlike_all_before
 main(sys.argv[1:])
