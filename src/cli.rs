@@ -1,5 +1,9 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
+mod account;
+mod providers;
+mod revoke;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{IsTerminal, Write};
@@ -83,8 +87,15 @@ enum Command {
     Renew(Renew),
     /// Push what the store has; no CA involved
     Deploy(Deploy),
+    /// Have the CA revoke a certificate; the next pass replaces it
+    Revoke(revoke::Arguments),
+    /// Our accounts at the issuers
+    #[command(subcommand)]
+    Account(account::Account),
     /// The expiry report: every certificate, where it stands, what each host serves
     Report(ReportArgs),
+    /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
+    Providers(providers::ProvidersArgs),
 }
 
 #[derive(Debug, Args)]
@@ -201,6 +212,9 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
 }
 
 async fn run(cli: Cli) -> Result<Exit, Refusal> {
+    if let Command::Providers(args) = &cli.command {
+        return providers::run(args, cli.json);
+    }
     let path = config::find(cli.config.as_deref()).map_err(|error| Refusal::config(&error))?;
     let config = config::load(&path).map_err(|error| Refusal::config(&error))?;
     for warning in &config.warnings {
@@ -212,7 +226,11 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Plan(selection) => output.plan(config, &selection).await,
         Command::Renew(args) => output.renew(config, &args).await,
         Command::Deploy(args) => output.deploy(config, &args).await,
+        Command::Revoke(args) => output.revoke(config, &args).await,
+        Command::Account(what) => output.account(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
+        // Needs no configuration, so it has been answered above.
+        Command::Providers(args) => providers::run(&args, output.json),
     }
 }
 
@@ -274,7 +292,8 @@ impl Output {
         let now = Timestamp::now();
         let plan = plan(&config.desired, &loaded.state, &observed, &request, now);
         self.print(&render::plan_text(&plan), &render::plan_json(&plan, now));
-        let needs = plan.waiting.iter().any(Waiting::needs_person) || plan.actions.iter().any(is_work);
+        let wrong = |waiting: &Waiting| waiting.needs_person() || matches!(waiting, Waiting::Backoff(..));
+        let needs = plan.waiting.iter().any(wrong) || plan.actions.iter().any(is_work);
         Ok(if needs || !loaded.unreadable.is_empty() { Exit::Attention } else { Exit::Done })
     }
 
@@ -333,7 +352,9 @@ fn is_work(action: &Action) -> bool {
 
 /// The worst that happened decides.
 fn exit_of(summary: &Summary) -> Exit {
-    if !summary.failed.is_empty() || summary.interrupted {
+    // What failed and waits for its next attempt is still not done.
+    let failing = |waiting: &Waiting| matches!(waiting, Waiting::Backoff(..));
+    if !summary.failed.is_empty() || summary.interrupted || summary.waiting.iter().any(failing) {
         Exit::Failed
     } else if !summary.locked.is_empty() {
         Exit::Locked

@@ -47,7 +47,7 @@ pub use lookup::{ChallengeName, Lookup};
 pub use sighting::{Lagging, Sighting, View};
 pub use zones::Zones;
 
-/// The providers. To add one: write dns/NAME.rs with a `KIND`, add it here.
+/// The providers. To add one: write dns/NAME.rs with a `KIND`, add it here, and its bench to tests/it/providers.rs.
 pub const KINDS: &[Kind<dyn Provider>] = &[
     rfc2136::KIND,
     cloudflare::KIND,

@@ -11,10 +11,12 @@ mod deploy;
 mod event;
 mod issue;
 mod observe;
+mod revoke;
 mod solve;
 
 pub use event::{Event, Listener, Step, Summary};
 pub use observe::Observer;
+pub use revoke::RevokeError;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -173,7 +175,7 @@ struct Pass<'a> {
     blocked: BTreeSet<CertName>,
     /// One attempt each: what was tried in this pass is not tried again in it.
     tried: BTreeSet<(CertName, HostName, crate::model::name::VersionNumber)>,
-    tried_issuing: BTreeSet<CertName>,
+    tried_issuing: BTreeSet<(CertName, IssuerName)>,
     /// Installs that wait for the transaction now under way on their host.
     queues: BTreeMap<HostName, Vec<Install>>,
     busy: BTreeSet<HostName>,
@@ -245,6 +247,7 @@ impl<'a> Pass<'a> {
     fn take(&mut self, done: Done) {
         match done {
             Done::Observed(host, looks) => {
+                self.engine.note_served(&host, &looks, &mut self.state);
                 self.observed.looks.insert(host.clone(), looks);
                 self.seen.insert(host.clone());
                 self.plan_deploying(None, &BTreeSet::from([host]));
@@ -290,9 +293,17 @@ impl<'a> Pass<'a> {
                 self.state.certificates.insert(name.clone(), known);
                 self.judge(name);
             }
+            issue::Outcome::OrderOver { known } => {
+                self.engine.tell(Event::OrderOver(name.clone()));
+                self.state.certificates.insert(name.clone(), known);
+            }
             issue::Outcome::Failed { problem, next, known } => {
                 if let Some(known) = known {
                     self.state.certificates.insert(name.clone(), known);
+                }
+                self.plan_issuing(name);
+                if self.issuing.contains(name) {
+                    return self.engine.tell(Event::NextIssuer(name.clone(), problem));
                 }
                 self.engine.tell(Event::IssueFailed(name.clone(), problem.clone(), next));
                 self.summary.failed.push((name.clone(), None, problem));
@@ -352,12 +363,12 @@ impl<'a> Pass<'a> {
         }
         let plan = self.ask(Some(name), None, self.request.issuing, Deploying::No);
         for action in plan.actions {
-            if let Action::Issue { certificate, because, .. } = action
-                && self.tried_issuing.insert(certificate.clone())
+            if let Action::Issue { certificate, issuer, because, .. } = action
+                && self.tried_issuing.insert((certificate.clone(), issuer.clone()))
             {
                 self.issuing.insert(certificate.clone());
                 let (engine, request) = (self.engine, self.request);
-                engine.tell(Event::Issuing(certificate.clone(), because));
+                engine.tell(Event::Issuing(certificate.clone(), issuer, because));
                 self.running.push(Box::pin(async move {
                     let outcome = engine.issue(&certificate, request).await;
                     Done::Issued(certificate, Box::new(outcome))
@@ -418,9 +429,10 @@ impl<'a> Pass<'a> {
         self.busy.insert(host.clone());
         let engine = self.engine;
         let host = host.clone();
+        let before = self.observed.looks.get(&host).cloned().unwrap_or_default();
         engine.tell(Event::Deploying(host.clone(), installs.clone()));
         self.running.push(Box::pin(async move {
-            let outcomes = engine.deploy(&host, installs).await;
+            let outcomes = engine.deploy(&host, installs, before).await;
             Done::Deployed(host, outcomes)
         }));
     }

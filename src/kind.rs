@@ -174,6 +174,11 @@ impl<'a> Section<'a> {
         self.table.remove(key)
     }
 
+    /// A value that stays where it is.
+    pub fn peek(&self, key: &'static str) -> Option<&DeValue<'a>> {
+        self.table.get(key).map(Spanned::get_ref)
+    }
+
     /// A value that may be absent. `None` also when it is wrong: then a mistake is recorded, and
     /// whatever is made of the default is thrown away.
     pub fn optional<T: Value>(&mut self, key: &'static str) -> Option<T> {

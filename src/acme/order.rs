@@ -64,7 +64,9 @@ impl Run<'_> {
                 OrderStatus::Valid => {
                     (self.progress)(Step::Downloading);
                     let pem = time.spend(Doing::Download, download(&mut order)).await?;
-                    return self.accept(&pem, &key);
+                    let alternates = self.session.alternates();
+                    let issued = self.accept(&pem, &key)?;
+                    return Ok(self.prefer(issued, &alternates, &key).await);
                 }
                 OrderStatus::Invalid => {
                     let reasons = time.spend(Doing::Poll, reasons(&mut order)).await?;
@@ -85,6 +87,9 @@ impl Run<'_> {
             let mut new = NewOrder::new(&identifiers);
             if let Some(id) = &replaces {
                 new = new.replaces(id.clone());
+            }
+            if let Some(profile) = &self.wanted.profile {
+                new = new.profile(profile);
             }
             let error = match self.account.new_order(&new).await {
                 Ok(order) => {
@@ -228,7 +233,7 @@ impl Run<'_> {
         }
     }
 
-    fn accept(&self, pem: &str, key: &Key) -> Result<Issued, Error> {
+    pub(super) fn accept(&self, pem: &str, key: &Key) -> Result<Issued, Error> {
         check::check(pem, &self.wanted.domains, &key.public(), Timestamp::now())
             .map_err(|cause| Error::Certificate { issuer: self.issuer.clone(), cause })
     }

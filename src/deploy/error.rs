@@ -242,7 +242,7 @@ pub enum InstallError {
         host: String,
         /// Why not.
         #[source]
-        source: ConnectError,
+        source: Box<ConnectError>,
     },
 }
 

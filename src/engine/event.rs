@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use crate::acme::Step;
-use crate::model::name::{CertName, HostName, VersionNumber};
+use crate::model::name::{CertName, HostName, IssuerName, VersionNumber};
 use crate::model::plan::{Because, Install, Waiting};
 use crate::model::problem::Problem;
 
@@ -17,13 +17,20 @@ pub enum Event {
     /// Another process holds the lock of a certificate (pid, since, doing what).
     Locked(CertName, String),
     /// A certificate is being issued.
-    Issuing(CertName, Because),
+    Issuing(CertName, IssuerName, Because),
+    /// An issuer failed, and the next of the list is asked.
+    NextIssuer(CertName, Problem),
     /// How far its order is.
     Step(CertName, Step),
+    /// The CA offers no chain whose top the preferred one signed: who signed that of the chain taken, and
+    /// of all that are offered.
+    OtherChain(CertName, String, Vec<String>),
     /// A new version is in the store.
     Issued(CertName, VersionNumber, Timestamp, Duration),
     /// Another process has just issued it.
     AlreadyIssued(CertName),
+    /// The order that a run had left open is over without a certificate; none is due.
+    OrderOver(CertName),
     /// No new version; the problem, and when it is tried again.
     IssueFailed(CertName, Problem, Option<Timestamp>),
     /// Challenge records that an earlier run left are gone.

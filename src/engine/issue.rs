@@ -9,11 +9,11 @@ use zeroize::Zeroizing;
 use super::{Engine, Event, lock};
 use crate::acme::{self, Ca, Issued, Journal, Step, Wanted};
 use crate::model::desired::{Certificate, Issuer};
-use crate::model::name::{CertName, VersionNumber};
-use crate::model::plan::{Action, Deploying, Issuing, Request, plan};
+use crate::model::name::{CertName, IssuerName, VersionNumber};
+use crate::model::plan::{Action, Because, Deploying, Issuing, Request, plan};
 use crate::model::problem::{Blame, Diagnose, Problem, Retry};
 use crate::model::schedule::{self, NextAttempt};
-use crate::model::state::{CertState, Failure, OpenOrder, State, Version};
+use crate::model::state::{CertState, Failure, OpenOrder, Reason, State, Version};
 use crate::store::{CertLock, Holder, LoadError, LockError, SaveError, VersionFiles};
 
 /// For one order, from the first request to the certificate; the CA's own steps have shorter ones.
@@ -27,6 +27,8 @@ pub(super) enum Outcome {
     Issued { number: VersionNumber, known: CertState },
     /// It was not needed any more once the lock was ours.
     AlreadyDone { known: CertState },
+    /// The order that a run had left open is over without a certificate, and nothing else is due.
+    OrderOver { known: CertState },
     /// No new version; noted in the store where that was possible.
     Failed { problem: Problem, next: Option<Timestamp>, known: Option<CertState> },
     /// Another process kept the lock for longer than we wait.
@@ -60,6 +62,17 @@ pub(super) enum Error {
     /// Locking.
     #[error("cannot lock `{0}`")]
     Lock(CertName, #[source] LockError),
+}
+
+impl Error {
+    /// Whether another issuer may do better: it was this one that failed, not we or our DNS.
+    fn is_of_the_issuer(&self) -> bool {
+        match self {
+            Self::Acme(_, error) => error.is_of_the_issuer(),
+            Self::Ca(_, error) => error.is_of_the_issuer(),
+            Self::Key(..) | Self::Deadline { .. } | Self::Save(..) | Self::Load(..) | Self::Lock(..) => false,
+        }
+    }
 }
 
 impl Diagnose for Error {
@@ -126,10 +139,18 @@ impl Engine {
             Ok(known) => known,
             Err(error) => return failed(&Error::Load(name.clone(), error)),
         };
-        if !self.still_wanted(name, &known, request) {
+        let Some((because, issuer)) = self.still_wanted(name, &known, request) else {
             return already_done(known, request);
-        }
-        let attempt = Attempt { engine: self, certificate, cert_lock: &cert_lock, known: Mutex::new(known) };
+        };
+        let issuer = &self.config.desired.issuers[&issuer];
+        let attempt = Attempt {
+            engine: self,
+            certificate,
+            issuer,
+            cert_lock: &cert_lock,
+            known: Mutex::new(known),
+            may_order: because != Because::Unfinished,
+        };
         let result = match tokio::time::timeout(ORDER, attempt.run()).await {
             Ok(result) => result,
             Err(_) => Err(Error::Deadline { certificate: name.clone() }),
@@ -140,18 +161,28 @@ impl Engine {
         }
         let known = attempt.known.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         match result {
-            Ok(number) => {
+            Ok(None) => match self.store.save_certificate(&cert_lock, &known) {
+                Ok(()) => Outcome::OrderOver { known },
+                Err(error) => failed(&Error::Save(name.clone(), error)),
+            },
+            Ok(Some(number)) => {
                 if let Some(version) = known.versions.get(&number) {
                     self.tell(Event::Issued(name.clone(), number, version.not_after, began.elapsed()));
                 }
                 Outcome::Issued { number, known }
             }
-            Err(error) => self.note_failure(certificate, &cert_lock, known, &error),
+            Err(error) => self.note_failure(certificate, issuer, &cert_lock, known, &error),
         }
     }
 
-    /// Asks the plan again after the lock is ours: another process may have been faster.
-    fn still_wanted(&self, name: &CertName, known: &CertState, request: &Request) -> bool {
+    /// Asks the plan again after the lock is ours: another process may have been faster. Why, and who is to
+    /// issue it?
+    fn still_wanted(
+        &self,
+        name: &CertName,
+        known: &CertState,
+        request: &Request,
+    ) -> Option<(Because, IssuerName)> {
         let state = State { certificates: [(name.clone(), known.clone())].into(), ..State::default() };
         let request =
             Request { only: Some([name.clone()].into()), deploying: Deploying::No, ..request.clone() };
@@ -162,19 +193,25 @@ impl Engine {
             &request,
             Timestamp::now(),
         );
-        plan.actions.iter().any(|action| matches!(action, Action::Issue { .. }))
+        plan.actions.into_iter().find_map(|action| match action {
+            Action::Issue { because, issuer, .. } => Some((because, issuer)),
+            _ => None,
+        })
     }
 
     fn note_failure(
         &self,
         certificate: &Certificate,
+        issuer: &Issuer,
         cert_lock: &CertLock,
         mut known: CertState,
         error: &Error,
     ) -> Outcome {
         let problem = Problem::of(error);
         let now = Timestamp::now();
-        let earlier = known.failure.take().filter(|failure| failure.revision == certificate.revision);
+        let own = error.is_of_the_issuer();
+        let earlier = if own { known.failures.remove(&issuer.name) } else { known.failure.take() }
+            .filter(|failure| failure.revision == certificate.revision);
         let failure = Failure {
             count: earlier.as_ref().map_or(1, |failure| failure.count.saturating_add(1)),
             first: earlier.map_or(now, |failure| failure.first),
@@ -187,7 +224,10 @@ impl Engine {
             NextAttempt::At(at) => Some(at),
             NextAttempt::AfterChange => None,
         };
-        known.failure = Some(failure);
+        match own {
+            true => drop(known.failures.insert(issuer.name.clone(), failure)),
+            false => known.failure = Some(failure),
+        }
         let saved = self.store.save_certificate(cert_lock, &known);
         if let Err(error) = saved {
             // The first problem is the one to mend; that it could not be noted is said beside it.
@@ -223,7 +263,7 @@ impl Engine {
         }
     }
 
-    fn holder(&self, name: &CertName) -> String {
+    pub(super) fn holder(&self, name: &CertName) -> String {
         match self.store.lock_certificate(name, "looking", Timestamp::now()) {
             Err(LockError::Held(holder)) => in_words(holder),
             _ => in_words(None),
@@ -235,8 +275,11 @@ impl Engine {
 pub(super) struct Attempt<'a> {
     pub(super) engine: &'a Engine,
     pub(super) certificate: &'a Certificate,
+    issuer: &'a Issuer,
     cert_lock: &'a CertLock,
     known: Mutex<CertState>,
+    /// False when only the order that is open already is to be brought to its end.
+    may_order: bool,
 }
 
 impl Attempt<'_> {
@@ -244,20 +287,25 @@ impl Attempt<'_> {
         &self.certificate.name
     }
 
-    async fn run(&self) -> Result<VersionNumber, Error> {
-        let issuer = &self.engine.config.desired.issuers[&self.certificate.issuer];
+    /// The new version; none when an open order was to be ended and is over without one.
+    async fn run(&self) -> Result<Option<VersionNumber>, Error> {
+        let issuer = self.issuer;
         let ca = self.engine.ca(issuer).await.map_err(|error| Error::Ca(self.name().clone(), error))?;
-        let (key_pem, resume) = self.key(issuer)?;
-        let resumed = resume.is_some();
-        match self.order(&ca, issuer, key_pem, resume).await {
-            // An order that an earlier run left can have ended meanwhile: then a new one. A new one
-            // that ends badly is this attempt's failure: another would only burn the CA's limits.
-            Err(Error::Acme(_, error)) if resumed && error.order_is_over() => {
-                let (key_pem, resume) = self.key(issuer)?;
-                self.order(&ca, issuer, key_pem, resume).await
+        if let Some((key_pem, url)) = self.open_order(issuer)? {
+            let resumed = url.is_some();
+            match self.order(&ca, issuer, key_pem, url).await {
+                // An order that an earlier run left can have ended meanwhile: then a new one. A new one
+                // that ends badly is this attempt's failure: another would only burn the CA's limits.
+                Err(Error::Acme(_, error)) if resumed && error.order_is_over() => {}
+                result => return result.map(Some),
             }
-            result => result,
         }
+        if !self.may_order {
+            lock(&self.known).order = None;
+            return Ok(None);
+        }
+        let key_pem = self.new_key(issuer)?;
+        self.order(&ca, issuer, key_pem, None).await.map(Some)
     }
 
     async fn order(
@@ -277,6 +325,8 @@ impl Attempt<'_> {
         let wanted = Wanted {
             domains: self.certificate.domains.clone(),
             key: self.certificate.key,
+            profile: self.certificate.profile(issuer).map(str::to_owned),
+            preferred_chain: self.certificate.preferred_chain(issuer).map(str::to_owned),
             replaces,
             resume,
             key_pem: key_pem.clone(),
@@ -288,28 +338,44 @@ impl Attempt<'_> {
             }
             Error::Acme(self.name().clone(), error)
         })?;
+        if !issued.offered.is_empty() {
+            self.engine.tell(Event::OtherChain(
+                self.name().clone(),
+                issued.top.clone(),
+                issued.offered.clone(),
+            ));
+        }
         self.keep(issuer, issued, key_pem)
     }
 
-    /// The key of the open order, if there is one for just this, else a new one, durable.
-    fn key(&self, issuer: &Issuer) -> Result<(Zeroizing<String>, Option<String>), Error> {
-        let store = &self.engine.store;
-        let save = |error| Error::Save(self.name().clone(), error);
-        let mut known = lock(&self.known);
-        let fits = known.order.as_ref().is_some_and(|order| {
+    /// The key of the open order, if there is one for just this, and its URL if the CA has given one.
+    fn open_order(&self, issuer: &Issuer) -> Result<Option<(Zeroizing<String>, Option<String>)>, Error> {
+        let known = lock(&self.known);
+        let Some(order) = known.order.as_ref().filter(|order| {
             order.domains == self.certificate.domains
                 && order.directory == issuer.directory
                 && order.key == self.certificate.key
-        });
-        if fits {
-            let key =
-                store.order_key(self.name()).map_err(|error| Error::Load(self.name().clone(), error))?;
-            if let (Some(key), Some(order)) = (key, &known.order) {
-                return Ok((key, order.url.clone()));
+                && order.profile.as_deref() == self.certificate.profile(issuer)
+        }) else {
+            return Ok(None);
+        };
+        let key = self.engine.store.order_key(self.name());
+        let key = key.map_err(|error| Error::Load(self.name().clone(), error))?;
+        Ok(key.map(|key| (key, order.url.clone())))
+    }
+
+    /// The key for a new order, durable, with the note that the order is about to be made.
+    fn new_key(&self, issuer: &Issuer) -> Result<Zeroizing<String>, Error> {
+        let store = &self.engine.store;
+        let save = |error| Error::Save(self.name().clone(), error);
+        let mut known = lock(&self.known);
+        let key = match self.old_key(&known)? {
+            Some(key) => key,
+            None => {
+                acme::new_key(self.certificate.key).map_err(|error| Error::Key(self.name().clone(), error))?
             }
-        }
-        let key =
-            acme::new_key(self.certificate.key).map_err(|error| Error::Key(self.name().clone(), error))?;
+        };
+        // The order before, forgotten first: its URL must never stand beside another key.
         known.order = None;
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
         store.save_order_key(self.cert_lock, &key).map_err(save)?;
@@ -319,10 +385,34 @@ impl Attempt<'_> {
             issuer: issuer.name.clone(),
             directory: issuer.directory.clone(),
             key: self.certificate.key,
+            profile: self.certificate.profile(issuer).map(str::to_owned),
             started: Timestamp::now(),
         });
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
-        Ok((key, None))
+        Ok(key)
+    }
+
+    /// The key of the newest version, where certs.toml asks to keep it, it is of the type asked for, and nobody
+    /// else has it.
+    fn old_key(&self, known: &CertState) -> Result<Option<Zeroizing<String>>, Error> {
+        let Some((number, version)) = known.newest().filter(|_| self.certificate.reuse_key) else {
+            return Ok(None);
+        };
+        if version.key != self.certificate.key {
+            return Ok(None);
+        }
+        let key = |number| match self.engine.store.version(self.name(), number) {
+            Ok(files) => Ok(files.privkey),
+            Err(error) => Err(Error::Load(self.name().clone(), error)),
+        };
+        let newest = key(number)?;
+        for (number, version) in &known.versions {
+            let lost = version.revoked.as_ref().is_some_and(|it| it.reason == Reason::KeyCompromise);
+            if lost && key(*number)? == newest {
+                return Ok(None);
+            }
+        }
+        Ok(Some(newest))
     }
 
     /// Files first, then the fact that they are there; the order stays open until then.
@@ -356,10 +446,12 @@ impl Attempt<'_> {
                 not_after: issued.leaf.not_after,
                 issued_at: Timestamp::now(),
                 ari_id: issued.leaf.ari_id,
+                revoked: None,
             },
         );
         known.order = None;
         known.failure = None;
+        known.failures.clear();
         known.renewal_info = None;
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
         if let Err(error) = store.drop_order_key(self.cert_lock) {
@@ -385,7 +477,7 @@ fn already_done(known: CertState, request: &Request) -> Outcome {
         (Issuing::Forced(asked), Some((_, version))) => version.issued_at < asked,
         (_, newest) => newest.is_none(),
     };
-    match &known.failure {
+    match known.last_failure() {
         Some(failure) if missing => {
             Outcome::Failed { problem: failure.problem.clone(), next: None, known: Some(known) }
         }

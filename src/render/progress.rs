@@ -100,8 +100,18 @@ impl Listener for Progress {
                 Line::Said(format!("looking at {count} {}", if *count == 1 { "host" } else { "hosts" }))
             }
             Event::Locked(name, holder) => Line::Doing(name.to_string(), format!("waits for {holder}")),
-            Event::Issuing(name, because) => Line::Doing(name.to_string(), format!("issuing, {because}")),
+            Event::Issuing(name, issuer, because) => {
+                Line::Doing(name.to_string(), format!("issuing by {issuer}, {because}"))
+            }
+            Event::NextIssuer(name, why) => {
+                Line::Said(problem(why, Some(&format!("the next issuer of `{name}` is asked"))))
+            }
             Event::Step(name, step) => Line::Doing(name.to_string(), step_words(*step)),
+            Event::OtherChain(name, taken, offered) => Line::Said(format!(
+                "warning: {name}: the CA does not offer the preferred chain, taken is the one by `{taken}`\n  \
+                 hint: set `preferred-chain` to one of {}, or remove it",
+                offered.join(", ")
+            )),
             Event::Issued(name, version, not_after, took) => Line::Done(
                 name.to_string(),
                 format!("version {version} issued in {}, valid until {}", seconds(*took), minute(*not_after)),
@@ -109,6 +119,10 @@ impl Listener for Progress {
             Event::AlreadyIssued(name) => {
                 Line::Done(name.to_string(), "another process has just issued it".into())
             }
+            Event::OrderOver(name) => Line::Done(
+                name.to_string(),
+                "the order that an earlier run left is over without a certificate; none is due".into(),
+            ),
             Event::IssueFailed(name, why, next) => {
                 let next = match next {
                     Some(at) => format!("tried again from {}", minute(*at)),
@@ -147,6 +161,9 @@ impl Listener for Progress {
             Event::DeployFailed(_, host, why) => Line::Failed(host.to_string(), failed_deploy(why)),
             Event::Ending => Line::Said("ending: removing challenge records first".into()),
         });
+        if let Event::Pending(_, _, _, Problem { hint: Some(hint), .. }) = event {
+            self.show(Line::Said(format!("  hint: {hint}")));
+        }
     }
 }
 

@@ -42,6 +42,7 @@ fn version(seed: u32) -> Version {
         not_after: NOW + SignedDuration::from_hours(24 * 90),
         issued_at: NOW,
         ari_id: None,
+        revoked: None,
     }
 }
 

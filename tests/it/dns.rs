@@ -36,7 +36,8 @@ struct Bed {
 impl Bed {
     fn start(zones: &[&str], records: &[&str], secondary: Option<Notify>) -> Self {
         let own = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
-        let zones = nameserver::Zones { names: own(zones), records: own(records), secondary };
+        let zones =
+            nameserver::Zones { names: own(zones), records: own(records), secondary, ..Default::default() };
         let (dir, watchdog) = (tempfile::tempdir().unwrap(), Watchdog::start().unwrap());
         let ns = NameServer::start(dir.path(), &zones, &watchdog).unwrap();
         let lookup = Lookup::new(&[ns.address]).unwrap();

@@ -5,12 +5,18 @@ mod world;
 
 mod acme;
 mod architecture;
+mod certificates;
 mod config;
+mod deploy;
 mod dns;
 mod facts;
+mod kill;
 mod lifecycle;
 mod planner_properties;
 mod providers;
+mod reference;
 mod scenarios;
 mod tool;
+mod transaction;
+mod trouble;
 mod world_itself;

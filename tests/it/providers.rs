@@ -17,6 +17,7 @@ mod powerdns;
 mod rfc2136;
 mod route53;
 mod token;
+mod whole;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -77,6 +77,12 @@ impl Builder {
         self
     }
 
+    /// Adds a zone in which certfleet's key may change nothing.
+    pub(crate) fn locked_zone(mut self, name: &str) -> Self {
+        self.zones.locked.push(name.to_owned());
+        self.zone(name)
+    }
+
     /// Adds a record: a line of a zone file with the full owner name.
     pub(crate) fn record(mut self, line: &str) -> Self {
         self.zones.records.push(line.to_owned());
@@ -197,6 +203,14 @@ impl World {
     /// An address of this world that nothing uses, for servers of the test's own; `n` is below 40.
     pub(crate) fn spare_address(&self, n: u8) -> IpAddr {
         self.range.address(FIRST_SPARE + n.min(39))
+    }
+
+    /// Starts another ACME server, at the spare address `n`, that knows nothing of the first. What it issues leads
+    /// to roots of its own.
+    pub(crate) fn another_pebble(&self, n: u8, behaviour: &Behaviour) -> Result<Pebble, String> {
+        let folder = self.dir.path().join(format!("pebble-{n}"));
+        fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        Pebble::start(&folder, self.spare_address(n), self.ns.address, behaviour, &self.watchdog)
     }
 
     /// Writes certs.toml for this world, with these `[[certificate]]` and other tables at the end.

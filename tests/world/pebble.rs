@@ -28,6 +28,9 @@ pub(crate) struct Behaviour {
     pub(crate) reuse_authorizations: Option<u8>,
     /// Whether it waits up to 15 seconds before it validates.
     pub(crate) sleeps: bool,
+    /// More profiles than the one called `default`, each with the life of what it issues, in seconds. Then an
+    /// order that names none gets any of them.
+    pub(crate) profiles: Vec<(String, u64)>,
     /// How many other roots it offers chains to.
     pub(crate) alternate_roots: u8,
 }
@@ -42,6 +45,7 @@ impl Default for Behaviour {
             reject_nonces: Some(0),
             reuse_authorizations: Some(0),
             sleeps: false,
+            profiles: Vec::new(),
             alternate_roots: 0,
         }
     }
@@ -71,6 +75,7 @@ pub(crate) struct Pebble {
     pub(crate) roots: PathBuf,
     /// The process, to freeze it or read its log.
     pub(crate) service: Service,
+    alternate_roots: u8,
     other: Authority,
 }
 
@@ -107,6 +112,9 @@ impl Pebble {
             // Only one: of several it takes any for an order that names none.
             "profiles": { "default": { "description": "the only one", "validityPeriod": behaviour.validity } },
         });
+        for (name, life) in &behaviour.profiles {
+            settings["profiles"][name] = json!({ "description": "another", "validityPeriod": life });
+        }
         if let Some((id, key)) = &behaviour.external_account {
             settings["externalAccountMACKeys"] = json!({ id.as_str(): key });
         }
@@ -140,6 +148,7 @@ impl Pebble {
             directory_ca: file("directory-ca.pem"),
             roots: file("roots.pem"),
             service,
+            alternate_roots: behaviour.alternate_roots,
             other: Authority::new("another CA that everybody trusts")?,
         };
         pebble.start_again()?;
@@ -154,8 +163,11 @@ impl Pebble {
     /// Starts it on the same ports. It has forgotten everything, and has a new root: `roots` is written anew.
     pub(crate) fn start_again(&self) -> Result<(), String> {
         self.service.start()?;
-        let root = look::get(self.management, "/roots/0")?;
-        fs::write(&self.roots, root + &self.other.pem()).map_err(|e| format!("{}: {e}", self.roots.display()))
+        let mut roots = self.other.pem();
+        for number in 0..=self.alternate_roots {
+            roots.insert_str(0, &look::get(self.management, &format!("/roots/{number}"))?);
+        }
+        fs::write(&self.roots, roots).map_err(|e| format!("{}: {e}", self.roots.display()))
     }
 
     /// How many orders were made since the first start.

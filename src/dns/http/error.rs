@@ -61,6 +61,18 @@ pub enum ApiError {
         /// Why not.
         source: RootCause,
     },
+    /// Its HTTPS certificate is not trusted here, so nothing was sent.
+    #[error("`{host}` ({provider}) shows `{account}` an HTTPS certificate that is not trusted here")]
+    Untrusted {
+        /// The account.
+        account: String,
+        /// The provider.
+        provider: &'static str,
+        /// Who.
+        host: String,
+        /// Why not.
+        source: rustls::Error,
+    },
     /// No answer in time.
     #[error("`{host}` ({provider}) did not answer `{account}` within {} s", .within.as_secs())]
     Timeout {
@@ -94,7 +106,7 @@ pub enum ApiError {
         to: String,
     },
     /// Too many calls.
-    #[error("{provider} limits the calls of `{account}` until {until}{}", said(.words))]
+    #[error("{provider} limits the calls of `{account}` until {until:.0}{}", said(.words))]
     RateLimited {
         /// The account.
         account: String,
@@ -214,6 +226,22 @@ impl fmt::Debug for RootCause {
 
 impl std::error::Error for RootCause {}
 
+/// The verdict on the other side's certificate, wherever in the chain it is.
+pub(super) fn untrusted(error: &reqwest::Error) -> Option<rustls::Error> {
+    let mut next = std::error::Error::source(error);
+    while let Some(error) = next {
+        if let Some(found @ rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+            return Some(found.clone());
+        }
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            // It passes for its content: its source is the content's source.
+            Some(content) => Some(content),
+            None => error.source(),
+        };
+    }
+    None
+}
+
 fn said(words: &str) -> String {
     if words.is_empty() { String::new() } else { format!(": {words}") }
 }
@@ -237,6 +265,7 @@ impl Diagnose for ApiError {
             Self::Tls(_) | Self::Client(_) => "dns.client",
             Self::Url { .. } | Self::TooLarge { .. } | Self::Garbled { .. } => "dns.bad-reply",
             Self::Transport { .. } => "dns.connection",
+            Self::Untrusted { .. } => "dns.untrusted",
             Self::Timeout { .. } => "dns.timeout",
             Self::Redirect { .. } => "dns.redirect",
             Self::RateLimited { .. } => "dns.rate-limited",
@@ -253,6 +282,7 @@ impl Diagnose for ApiError {
         match self {
             Self::Secret { .. }
             | Self::BadHeader { .. }
+            | Self::Untrusted { .. }
             | Self::Redirect { .. }
             | Self::Unauthorized { .. }
             | Self::NoZone { .. } => Blame::Operator,
@@ -281,6 +311,9 @@ impl Diagnose for ApiError {
             Self::Secret { source, .. } => return source.hint(),
             Self::BadHeader { account, .. } => {
                 format!("the secret of `{account}` must be one line: see what is in it besides")
+            }
+            Self::Untrusted { .. } => {
+                "for a CA of your own: add it to this machine's (`update-ca-certificates`)".to_owned()
             }
             Self::Timeout { account, .. } => {
                 format!("see whether the provider is well; for a slow one raise `{account}.timeout`")

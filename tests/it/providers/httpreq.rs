@@ -21,10 +21,10 @@ impl Api for Httpreq {
             return Reply::careless(422, request);
         };
         let there = records.at(owner).into_iter().find(|record| record.value == value);
-        match (request.method.as_str(), request.path.as_str(), there) {
-            ("POST", "/hook/present", None) => drop(records.add(owner, value, 60)),
-            ("POST", "/hook/cleanup", Some(record)) => drop(records.remove(record.id)),
-            ("POST", "/hook/present" | "/hook/cleanup", _) => {}
+        match (request.method.as_str(), request.segments().as_slice(), there) {
+            ("POST", ["hook", "present"], None) => drop(records.add(owner, value, 60)),
+            ("POST", ["hook", "cleanup"], Some(record)) => drop(records.remove(record.id)),
+            ("POST", ["hook", "present" | "cleanup"], _) => {}
             _ => return Reply::empty(404),
         }
         Reply::empty(204)

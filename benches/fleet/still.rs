@@ -1,0 +1,97 @@
+//! A pass in which nothing is due.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use certfleet::model::cert::Leaf;
+use certfleet::model::name::{CertName, VersionNumber};
+use certfleet::model::state::{CertState, RenewalInfo, Version};
+use certfleet::store::{Store, VersionFiles};
+use jiff::{SignedDuration, Timestamp};
+use zeroize::Zeroizing;
+
+use super::world::World;
+use super::world::made::{DAY, self_signed};
+use super::{Failed, command};
+
+/// Seconds of `run --once` over so many certificates, and its peak memory in MB.
+pub(crate) fn pass(count: usize) -> Result<(f64, u64), Failed> {
+    let world = World::builder().start()?;
+    let mut tables = String::new();
+    for number in 0..count {
+        write!(tables, "[[certificate]]\ndomains = [\"n{number}.social.test\"]\n")?;
+    }
+    let config = world.config(&tables)?;
+    let store = Store::open(&world.store())?;
+    for number in 0..count {
+        fill(&store, &format!("n{number}.social.test"), &world.pebble.directory)?;
+    }
+    let mut peak = 0;
+    let seconds = super::median(|| {
+        let began = Instant::now();
+        let mut child = command(&config, &["run", "--once"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        while child.try_wait()?.is_none() {
+            peak = peak.max(resident(child.id()));
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(began.elapsed().as_secs_f64())
+    })?;
+    Ok((seconds, peak / 1024))
+}
+
+/// A certificate with nothing to do for a month.
+fn fill(store: &Store, name: &str, directory: &str) -> Result<(), Failed> {
+    let pair = self_signed(&[name], -DAY, 89 * DAY)?;
+    let der = rustls_pemfile::certs(&mut pair.leaf.as_bytes()).next().ok_or("no leaf")??;
+    let leaf = Leaf::parse(&der)?;
+    let name: CertName = name.parse()?;
+    let now = Timestamp::now();
+    let month = SignedDuration::from_hours(24 * 30);
+    let held = store.lock_certificate(&name, "filling", now)?;
+    let files = VersionFiles {
+        privkey: Zeroizing::new(pair.key.clone()),
+        fullchain: pair.leaf.clone(),
+        cert: pair.leaf.clone(),
+        chain: String::new(),
+    };
+    store.save_version(&held, VersionNumber::FIRST, &files)?;
+    let version = Version {
+        domains: leaf.domains,
+        issuer: "pebble".parse()?,
+        directory: directory.to_owned(),
+        key: certfleet::model::desired::KeyType::EcdsaP256,
+        serial: leaf.serial,
+        fingerprint: leaf.fingerprint,
+        not_before: leaf.not_before,
+        not_after: leaf.not_after,
+        issued_at: now,
+        ari_id: None,
+        revoked: None,
+    };
+    let info = RenewalInfo {
+        fingerprint: leaf.fingerprint,
+        window: None,
+        explanation: None,
+        ask_again: now + month,
+    };
+    let known = CertState {
+        versions: [(VersionNumber::FIRST, version)].into(),
+        renewal_info: Some(info),
+        ..CertState::default()
+    };
+    Ok(store.save_certificate(&held, &known)?)
+}
+
+/// The most memory a process has had, in KB; zero once it has ended.
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
