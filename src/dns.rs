@@ -160,6 +160,11 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// of the provider's own. After an error some of the changes may have been applied.
     async fn apply(&self, zone: &str, changes: &[Change]) -> Result<(), Error>;
 
+    /// How long a record may take to reach the provider's name servers, where certs.toml does not say.
+    fn propagation_timeout(&self) -> Duration {
+        Duration::from_secs(120)
+    }
+
     /// Whether several changes at once are cheaper than one after the other. Where they are not, each
     /// is given alone: it then has a result of its own, and is never made twice because another failed.
     fn batches(&self) -> bool {

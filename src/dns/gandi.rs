@@ -1,6 +1,7 @@
 //! Gandi LiveDNS: whole sets, so they are read, merged, written and looked at again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -15,7 +16,7 @@ use crate::kind::{Kind, Section};
 /// The table entry.
 pub const KIND: Kind<dyn Provider> = Kind {
     name: "gandi",
-    summary: "Gandi LiveDNS; slow, so set `propagation-timeout = \"20m\"`",
+    summary: "Gandi LiveDNS; slow, waited for up to 20 minutes",
     example: "token = { file = \"/etc/certfleet/secrets/gandi\" }\n",
     rights: "a personal access token, limited to the domains in question, with \"See and renew domain names\" and \"Manage domain name technical configurations\"; it ends after a year at most",
     build,
@@ -43,6 +44,10 @@ impl Provider for Gandi {
                 each(&all, |wanted| one(&session, zone, wanted)).await
             })
             .await
+    }
+
+    fn propagation_timeout(&self) -> Duration {
+        PROPAGATION_TIMEOUT
     }
 }
 
@@ -87,6 +92,8 @@ async fn one(session: &Session<'_>, zone: &str, wanted: &Wanted) -> Result<(), E
     Err(session.api.contended(wanted.bare()).into())
 }
 
+/// Gandi's name servers take minutes now and then.
+const PROPAGATION_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 const TTL_MIN: u32 = 300;
 /// The last time is only a look.
 const TRIES: u32 = 4;

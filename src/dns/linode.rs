@@ -1,6 +1,7 @@
 //! Linode (Akamai): single records. Its name servers know a change after some minutes only.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::HeaderName;
@@ -16,7 +17,7 @@ use crate::kind::{Kind, Section};
 /// The table entry.
 pub const KIND: Kind<dyn Provider> = Kind {
     name: "linode",
-    summary: "Linode (Akamai) DNS Manager; slow, so set `propagation-timeout = \"20m\"`",
+    summary: "Linode (Akamai) DNS Manager; slow, waited for up to 20 minutes",
     example: "token = { file = \"/etc/certfleet/secrets/linode\" }\n",
     rights: "a personal access token with Domains: Read/Write and nothing else; it reaches all domains of its user, so use one who is limited to the domains in question",
     build,
@@ -44,6 +45,10 @@ impl Provider for Linode {
                 each(&all, |wanted| one(&session, id, wanted, &there)).await
             })
             .await
+    }
+
+    fn propagation_timeout(&self) -> Duration {
+        PROPAGATION_TIMEOUT
     }
 }
 
@@ -112,6 +117,8 @@ async fn one(session: &Session<'_>, id: u64, wanted: &Wanted, all: &[Record]) ->
     Ok(())
 }
 
+/// Name servers get a change every 15 minutes.
+const PROPAGATION_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 const X_FILTER: HeaderName = HeaderName::from_static("x-filter");
 /// Linode rounds to values of its own, of which this is the lowest.
 const TTL_MIN: u32 = 30;

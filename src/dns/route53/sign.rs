@@ -70,7 +70,7 @@ pub(super) fn headers(
     let authorization = format!(
         "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={}",
         credentials.access_key_id,
-        hex(&*mac(&key, &text))
+        hex(&mac(&key, &text))
     );
     // The client writes the host itself.
     signed.remove(0);

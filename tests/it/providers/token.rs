@@ -64,3 +64,38 @@ pub(super) fn quoted(value: &str) -> String {
 pub(super) fn unquoted(text: &str) -> Option<String> {
     Some(text.strip_prefix('"')?.strip_suffix('"')?.to_owned())
 }
+
+/// Whoever names a wrong zone, or the wrong account for it, sees what the account has.
+async fn zones_of_the_account_are_named(bench: &impl super::Bench) {
+    let account = super::account(bench, &bench.table());
+    let change = super::add_at(super::ELSEWHERE, "_acme-challenge.elsewhere.test.", "a");
+    let error = account.provider.apply(super::ELSEWHERE, &[change]).await.unwrap_err();
+    let problem = super::shown(&account, &error);
+    assert_eq!(problem.code, "dns.zone-not-in-account", "{problem:?}");
+    assert!(problem.message.contains("`social.test`"), "{problem:?}");
+}
+
+macro_rules! zones_are_named {
+    ($($name:ident)*) => {
+        mod zones_are_named {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $name() {
+                    super::zones_of_the_account_are_named(&super::super::$name::bench()).await;
+                }
+            )*
+        }
+    };
+}
+
+zones_are_named! { cloudflare desec digitalocean gandi hetzner linode ovh route53 }
+
+#[test]
+fn slow_providers_get_more_time() {
+    let secret = "{ file = \"/etc/certfleet/secrets/x\" }";
+    let time = |provider, more: &str| {
+        super::account_of(provider, &format!("token = {secret}\n{more}")).propagation_timeout.as_secs()
+    };
+    assert_eq!((time("linode", ""), time("gandi", ""), time("hetzner", "")), (1200, 1200, 120));
+    assert_eq!(time("linode", "propagation-timeout = \"5m\"\n"), 300);
+}
