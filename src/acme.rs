@@ -10,10 +10,12 @@ mod call;
 mod chain;
 mod check;
 mod error;
+mod glance;
 mod http;
 mod key;
 mod order;
 mod problem;
+mod take_over;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,8 +31,10 @@ pub use account::{AccountFacts, account_facts};
 pub use call::{CallError, RootCause, Violation};
 pub use check::CheckError;
 pub use error::{Cause, CredentialsFault, Doing, Error, Reasons};
+pub use glance::{Glance, glance};
 pub use key::{KeyError, new_key};
 pub use problem::Refusal;
+pub use take_over::{AccountKeyError, TakeOverError, TakenOver, credentials_of_jwk, take_over};
 
 use self::call::{Tries, Twice};
 use self::http::{Http, Session};

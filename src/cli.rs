@@ -1,8 +1,12 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
 mod account;
+mod check;
+mod history;
+mod import;
 mod providers;
 mod revoke;
+mod scan;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,6 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{self, Config, LoadError};
 use crate::engine::{Engine, Observer, Summary};
+use crate::model::history::How;
 use crate::model::name::{CertName, Domain, HostName};
 use crate::model::observed::Observed;
 use crate::model::plan::{Action, Deploying, Issuing, Request, Waiting, plan};
@@ -30,7 +35,7 @@ use crate::store::{Loaded, Store};
 pub enum Exit {
     /// Done, nothing wrong; also when nothing was due. Status 0.
     Done,
-    /// Something failed; the rest went on. Status 1.
+    /// Something failed, or failed before and waits for its next attempt; the rest went on. Status 1.
     Failed,
     /// Usage or configuration. Status 2.
     Usage,
@@ -69,8 +74,8 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, also when nothing was due; 1 something failed, the rest went on; \
-2 usage or configuration; 3 a person is needed (from plan and report also: something is due, stale, foreign or blocked); \
+const EXIT_CODES: &str = "Exit codes: 0 done, also when nothing was due; 1 something failed, or failed before and waits \
+for its next attempt, the rest went on; 2 usage or configuration; 3 a person is needed (from plan and report also: something is due, failing, stale, foreign or blocked); \
 4 gave up waiting for a lock.";
 
 #[derive(Debug, Subcommand)]
@@ -96,6 +101,24 @@ enum Command {
     Report(ReportArgs),
     /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
     Providers(providers::ProvidersArgs),
+    /// The preflight: is everything there that renewing and deploying need? Safe to run any time
+    ///
+    /// Reads every secret, asks the CAs for their directory and the time, writes a scratch TXT record for each
+    /// certificate and removes it, looks at CAA records, logs in to every host, runs its config test (nothing is
+    /// loaded), and looks at what it serves. Ends with 1 if anything fails.
+    Check,
+    /// Take over certbot's certificates, so that nothing is issued anew before its time
+    ///
+    /// Shows every lineage, stores key and chain of those that certs.toml has a certificate of the same name for,
+    /// and prints entries for the others. Changes nothing of certbot's.
+    Import(import::ImportArgs),
+    /// What certificates exist on the hosts, whoever put them there; changes nothing
+    ///
+    /// Reads `nginx -T` and the folders of certificates on each host. Only certificates leave the host, and of private
+    /// keys a hash of their public half.
+    Scan(scan::ScanArgs),
+    /// The audit log: who did what, when, and what came of it
+    History(history::HistoryArgs),
 }
 
 #[derive(Debug, Args)]
@@ -215,14 +238,19 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
     if let Command::Providers(args) = &cli.command {
         return providers::run(args, cli.json);
     }
-    let path = config::find(cli.config.as_deref()).map_err(|error| Refusal::config(&error))?;
+    let path = match (config::find(cli.config.as_deref()), &cli.command) {
+        (Err(LoadError::NotFound { .. }), Command::Import(args)) => {
+            return Output { json: cli.json, wait: cli.wait }.import(None, args);
+        }
+        (path, _) => path.map_err(|error| Refusal::config(&error))?,
+    };
     let config = config::load(&path).map_err(|error| Refusal::config(&error))?;
     for warning in &config.warnings {
         complain(&warning.to_string());
     }
     let output = Output { json: cli.json, wait: cli.wait };
     match cli.command {
-        Command::Run { once: _ } => output.pass(config, Request::default()).await,
+        Command::Run { once: _ } => output.pass_by(How::Timer, config, Request::default()).await,
         Command::Plan(selection) => output.plan(config, &selection).await,
         Command::Renew(args) => output.renew(config, &args).await,
         Command::Deploy(args) => output.deploy(config, &args).await,
@@ -231,6 +259,10 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Report(args) => output.report(config, &args).await,
         // Needs no configuration, so it has been answered above.
         Command::Providers(args) => providers::run(&args, output.json),
+        Command::Check => Ok(output.check(config).await),
+        Command::Import(args) => output.import(Some(&config), &args),
+        Command::Scan(args) => output.scan(&config, &args).await,
+        Command::History(args) => output.history(&config, &args),
     }
 }
 
@@ -274,9 +306,14 @@ impl Output {
     }
 
     async fn pass(&self, config: Config, request: Request) -> Result<Exit, Refusal> {
+        self.pass_by(How::Cli, config, request).await
+    }
+
+    async fn pass_by(&self, how: How, config: Config, request: Request) -> Result<Exit, Refusal> {
         let store = Store::open(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
         let engine = Engine::new(Arc::new(config), store, Arc::new(Progress::new()), self.wait)
-            .map_err(|error| Refusal::failed(&error))?;
+            .map_err(|error| Refusal::failed(&error))?
+            .run_by(how);
         let summary = engine.pass(&request, told_to_end()).await.map_err(|error| Refusal::failed(&error))?;
         let now = Timestamp::now();
         self.print(&render::summary_text(&summary, now), &render::summary_json(&summary, now));

@@ -47,6 +47,8 @@ pub struct Config {
     pub external_accounts: BTreeMap<IssuerName, ExternalAccount>,
     /// The groups of hosts; certificates have them resolved already.
     pub groups: BTreeMap<GroupName, Vec<HostName>>,
+    /// The secrets that the file names: line, key, and where each is.
+    pub secrets: Vec<(usize, String, Secret)>,
     /// What a person should look at.
     pub warnings: Vec<Mistake>,
 }
@@ -87,7 +89,7 @@ pub fn parse_with_keys(text: &str, path: &Path) -> Result<(Config, Keys), Mistak
     let context = Context::new(&path.display().to_string(), text, &base);
     let config = read(text, absolute, &context);
     let (warnings, keys) = context.finish()?;
-    Ok((Config { warnings, ..config }, keys))
+    Ok((Config { warnings, secrets: keys.secrets.clone(), ..config }, keys))
 }
 
 /// Reads the file as far as it can be understood; what cannot is recorded in `context`.
@@ -100,6 +102,7 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
         dns: BTreeMap::new(),
         external_accounts: BTreeMap::new(),
         groups: BTreeMap::new(),
+        secrets: Vec::new(),
         warnings: Vec::new(),
     };
     let (document, errors) = DeTable::parse_recoverable(text);

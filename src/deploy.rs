@@ -8,6 +8,7 @@
 
 mod connect;
 pub mod error;
+pub mod examine;
 pub mod host_key;
 pub mod identity;
 pub mod outcome;
@@ -22,7 +23,9 @@ use futures::future::join_all;
 use zeroize::Zeroizing;
 
 pub use error::{ConnectError, InstallError, NotPutBack};
+pub use examine::{Inventory, NginxConfig, Tested};
 pub use outcome::{Answer, NotInstalled, Outcome, Reload};
+pub use protocol::Place;
 pub use ssh::Session;
 
 use crate::model::desired::Host;

@@ -18,6 +18,7 @@ use crate::model::state::Proof;
 
 pub mod acme_dns;
 mod bearer;
+mod caa;
 pub mod cloudflare;
 pub mod desec;
 mod diagnose;
@@ -42,6 +43,7 @@ mod sighting;
 mod wire;
 pub mod zones;
 
+pub use caa::{Caa, CaaSet, Verdict};
 pub use error::{Error, SharedError};
 pub use lookup::{ChallengeName, Lookup};
 pub use sighting::{Lagging, Sighting, View};

@@ -6,17 +6,25 @@
 //! slow or dead CA, host or name server holds up nothing but its own.
 
 mod ca;
+mod check;
 mod clean;
 mod deploy;
 mod event;
+mod history;
+mod import;
 mod issue;
 mod observe;
 mod revoke;
+mod scan;
 mod solve;
 
+pub use check::{Finding, Standing, check};
 pub use event::{Event, Listener, Step, Summary};
+pub use history::{author, note};
+pub use import::{AccountFound, Found, Lineage, Stored, Unreadable, import};
 pub use observe::Observer;
 pub use revoke::RevokeError;
+pub use scan::{Flag, FoundCertificate, HostScan, Uncovered, scan};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -32,6 +40,7 @@ use crate::config::Config;
 use crate::deploy::Session;
 use crate::dns::Zones;
 use crate::dns::lookup::Lookup;
+use crate::model::history::How;
 use crate::model::name::{CertName, DnsAccountName, HostName, IssuerName};
 use crate::model::observed::Observed;
 use crate::model::plan::{Action, Deploying, Install, Issuing, Plan, Request, plan};
@@ -49,7 +58,7 @@ pub struct Engine {
     config: Arc<Config>,
     store: Store,
     observer: Observer,
-    listener: Arc<dyn Listener>,
+    listener: Arc<history::Told>,
     /// How long to wait for a lock that another process holds.
     lock_wait: Duration,
     lookup: Lookup,
@@ -97,14 +106,21 @@ impl Engine {
             lookup: Lookup::new(&config.nameservers).map_err(StartError::Resolver)?,
             observer: Observer::new(config.clone())?,
             config,
+            listener: Arc::new(history::Told::new(listener, store.clone())),
             store,
-            listener,
             lock_wait,
             zones: Zones::new(),
             orders: Semaphore::new(ORDERS),
             cas: Mutex::default(),
             sessions: Mutex::default(),
         })
+    }
+
+    /// Says what has this program run, for the history; without it somebody at the command line.
+    #[must_use]
+    pub fn run_by(self, how: How) -> Self {
+        self.listener.run_by(how);
+        self
     }
 
     /// One pass to its end: until `stop` resolves or nothing is left but waiting.

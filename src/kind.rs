@@ -22,6 +22,7 @@ pub use mistake::{Mistake, Mistakes, Remedy, SHOWN, Severity};
 pub use value::{Item, OneOrMore, Refusal, Value, address, duration};
 
 use crate::model::problem::plain;
+use crate::secret::Secret;
 use mistake::{Note, Source};
 
 /// One way to be a `T`, chosen by name in certs.toml.
@@ -68,6 +69,8 @@ pub struct Keys {
     pub known: BTreeSet<(&'static str, &'static str)>,
     /// The keys that the file has.
     pub used: BTreeSet<(&'static str, String)>,
+    /// The secrets that the file names: line, key, and where each is.
+    pub secrets: Vec<(usize, String, Secret)>,
 }
 
 impl<'a> Context<'a> {
@@ -109,6 +112,11 @@ impl<'a> Context<'a> {
             DeValue::Boolean(_) => {}
             _ => self.hide(value.span()),
         }
+    }
+
+    /// Notes a secret that the file names.
+    fn secret(&self, at: &Range<usize>, key: &str, secret: &Secret) {
+        self.found.borrow_mut().keys.secrets.push((self.line(at), key.to_owned(), secret.clone()));
     }
 
     /// The folder that relative paths start at.

@@ -116,6 +116,7 @@ impl Diagnose for Error {
             Self::Lame { account, .. } => format!(
                 "take it out of the zone's NS records, or name the servers to ask in `dns.{account}.authoritative`"
             ),
+            Self::Secret { source, .. } => return source.hint(),
             Self::SecretFormat { .. } => {
                 "it is the text after `secret` in what `tsig-keygen` prints, or all of that".to_owned()
             }

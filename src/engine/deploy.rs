@@ -143,7 +143,7 @@ impl Engine {
     }
 
     /// The connection to a host; one for all its transactions of a pass.
-    async fn session(&self, host: &Host) -> std::result::Result<Arc<Session>, ConnectError> {
+    pub(super) async fn session(&self, host: &Host) -> std::result::Result<Arc<Session>, ConnectError> {
         let open = lock(&self.sessions).get(&host.name).filter(|session| !session.is_closed()).cloned();
         if let Some(session) = open {
             return Ok(session);
@@ -182,7 +182,7 @@ impl Engine {
         took: Duration,
     ) -> Vec<Outcome> {
         let now = Timestamp::now();
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut events) = (Vec::new(), Vec::new());
         let saved = self.store.update_host(host, |facts| {
             for install in installs {
                 let Install { certificate, version, .. } = install;
@@ -191,10 +191,11 @@ impl Engine {
                     .iter()
                     .find(|bundle| bundle.certificate == certificate)
                     .map(|bundle| bundle.fingerprint);
+                let put_back = matches!(result, Ok(Deployed::RolledBack { .. }));
                 let known = facts.entry(certificate.clone()).or_default();
                 let result = note(known, version, fingerprint, result, now);
                 let looks = seen.remove(&certificate).unwrap_or_default();
-                self.tell(match &result {
+                events.push(match &result {
                     Result::Served => {
                         let proven = looks.iter().filter(|look| matches!(look.seen, Seen::Serving(_)));
                         Event::Served(certificate.clone(), host.clone(), version, proven.count(), took)
@@ -202,8 +203,11 @@ impl Engine {
                     Result::Pending(problem) => {
                         Event::Pending(certificate.clone(), host.clone(), version, problem.clone())
                     }
+                    Result::Failed(problem) if put_back => {
+                        Event::PutBack(certificate.clone(), host.clone(), version, problem.clone())
+                    }
                     Result::Failed(problem) => {
-                        Event::DeployFailed(certificate.clone(), host.clone(), problem.clone())
+                        Event::DeployFailed(certificate.clone(), host.clone(), version, problem.clone())
                     }
                 });
                 outcomes.push(Outcome { certificate, version, facts: Some(known.clone()), looks, result });
@@ -213,6 +217,7 @@ impl Engine {
             // What is on the host can be observed again; that it is not noted costs one transaction.
             tracing::warn!(host = %host, "cannot note what was deployed: {error}");
         }
+        events.into_iter().for_each(|event| self.tell(event));
         outcomes
     }
 }

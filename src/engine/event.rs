@@ -8,6 +8,7 @@ pub use crate::acme::Step;
 use crate::model::name::{CertName, HostName, IssuerName, VersionNumber};
 use crate::model::plan::{Because, Install, Waiting};
 use crate::model::problem::Problem;
+use crate::model::state::Reason;
 
 /// One thing that happened.
 #[derive(Debug, Clone)]
@@ -43,8 +44,14 @@ pub enum Event {
     Served(CertName, HostName, VersionNumber, usize, Duration),
     /// Installed; nothing on the host serves it yet.
     Pending(CertName, HostName, VersionNumber, Problem),
-    /// Not installed, or put back.
-    DeployFailed(CertName, HostName, Problem),
+    /// Installed, found wanting, and the version before is back.
+    PutBack(CertName, HostName, VersionNumber, Problem),
+    /// Not installed.
+    DeployFailed(CertName, HostName, VersionNumber, Problem),
+    /// The CA has revoked a version.
+    Revoked(CertName, VersionNumber, Reason),
+    /// An account was made at an issuer.
+    Registered(IssuerName),
     /// The run was told to end.
     Ending,
 }

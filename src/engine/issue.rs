@@ -282,6 +282,12 @@ pub(super) struct Attempt<'a> {
     may_order: bool,
 }
 
+/// The key of an open order, and where the order is if the CA has answered.
+struct OpenKey {
+    key_pem: Zeroizing<String>,
+    url: Option<String>,
+}
+
 impl Attempt<'_> {
     fn name(&self) -> &CertName {
         &self.certificate.name
@@ -291,7 +297,7 @@ impl Attempt<'_> {
     async fn run(&self) -> Result<Option<VersionNumber>, Error> {
         let issuer = self.issuer;
         let ca = self.engine.ca(issuer).await.map_err(|error| Error::Ca(self.name().clone(), error))?;
-        if let Some((key_pem, url)) = self.open_order(issuer)? {
+        if let Some(OpenKey { key_pem, url }) = self.open_order(issuer)? {
             let resumed = url.is_some();
             match self.order(&ca, issuer, key_pem, url).await {
                 // An order that an earlier run left can have ended meanwhile: then a new one. A new one
@@ -349,7 +355,7 @@ impl Attempt<'_> {
     }
 
     /// The key of the open order, if there is one for just this, and its URL if the CA has given one.
-    fn open_order(&self, issuer: &Issuer) -> Result<Option<(Zeroizing<String>, Option<String>)>, Error> {
+    fn open_order(&self, issuer: &Issuer) -> Result<Option<OpenKey>, Error> {
         let known = lock(&self.known);
         let Some(order) = known.order.as_ref().filter(|order| {
             order.domains == self.certificate.domains
@@ -361,7 +367,7 @@ impl Attempt<'_> {
         };
         let key = self.engine.store.order_key(self.name());
         let key = key.map_err(|error| Error::Load(self.name().clone(), error))?;
-        Ok(key.map(|key| (key, order.url.clone())))
+        Ok(key.map(|key_pem| OpenKey { key_pem, url: order.url.clone() }))
     }
 
     /// The key for a new order, durable, with the note that the order is about to be made.

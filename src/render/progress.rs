@@ -158,7 +158,11 @@ impl Listener for Progress {
                 host.to_string(),
                 format!("{name} version {version} installed, not in use: {}", why.one_line()),
             ),
-            Event::DeployFailed(_, host, why) => Line::Failed(host.to_string(), failed_deploy(why)),
+            Event::DeployFailed(_, host, _, why) | Event::PutBack(_, host, _, why) => {
+                Line::Failed(host.to_string(), failed_deploy(why))
+            }
+            Event::Revoked(name, number, _) => Line::Said(format!("{name}: version {number} is revoked")),
+            Event::Registered(issuer) => Line::Said(format!("{issuer}: account registered")),
             Event::Ending => Line::Said("ending: removing challenge records first".into()),
         });
         if let Event::Pending(_, _, _, Problem { hint: Some(hint), .. }) = event {

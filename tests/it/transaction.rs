@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use certfleet::deploy::protocol::{Conversation, Record, command};
+use certfleet::deploy::protocol::{Conversation, Record};
 use certfleet::deploy::{Answer, Bundle, Outcome, PutBack, Reload};
 use certfleet::model::desired::Host;
 use certfleet::model::name::{Fingerprint, VersionNumber};
@@ -92,9 +92,14 @@ impl Place {
         conversation.records_in(&output).map(|records| records.unwrap())
     }
 
+    /// What the host's shell is told; the same for every transaction.
+    fn command(&self) -> String {
+        Conversation::install(&self.host, &[]).unwrap().command()
+    }
+
     fn execute(&self, input: &[u8], path: &str) -> Vec<u8> {
         let mut child = Command::new(self.path("bin/sh"))
-            .args(["-c", &command()])
+            .args(["-c", &self.command()])
             .env_clear()
             .env("PATH", path)
             .stdin(Stdio::piped())
@@ -620,7 +625,7 @@ impl Place {
     /// Runs it with less than the whole input: it may say what it likes.
     fn execute_cut(&self, input: &[u8]) {
         let mut child = Command::new(self.path("bin/sh"))
-            .args(["-c", &command()])
+            .args(["-c", &self.command()])
             .env_clear()
             .env("PATH", format!("{}:/usr/bin:/bin", self.path("bin").display()))
             .stdin(Stdio::piped())

@@ -1,12 +1,15 @@
 //! Trouble, shown by the built binary on a whole world: what it says, how it ends, and what did not happen.
 
 mod ca;
+mod changes;
 mod config;
 mod deploy;
 mod dns;
 mod host;
 mod propagation;
+mod store;
 mod taking;
+mod together;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -171,6 +171,11 @@ impl NameServer {
         Ok(found)
     }
 
+    /// What the primary has written about its doings.
+    pub(crate) fn primary_log(&self) -> String {
+        self.primary_service.log()
+    }
+
     /// Adds a record by the world's own key; `line` is `NAME TTL TYPE DATA`.
     pub(crate) fn add(&self, line: &str) -> Result<(), String> {
         dns::update(self.address, &self.world_key, self.zone_of(line)?, line, true)

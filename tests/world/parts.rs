@@ -133,6 +133,20 @@ pub(crate) fn moto() -> Result<Command, String> {
     Ok(command)
 }
 
+/// certbot, as a command: of the distribution, run by its python.
+pub(crate) fn certbot() -> Result<Command, String> {
+    let program = find_or_fetch("certbot", "certbot", "usr/bin/certbot")?;
+    let Some(libraries) = program.libraries() else { return Ok(program.command()) };
+    let usr = program.path().ancestors().nth(2).ok_or("certbot is in no folder")?;
+    // Where the machine has no python of the distribution, one was fetched with it.
+    let own = usr.join("bin/python3");
+    let python = if own.is_file() { own } else { PathBuf::from("/usr/bin/python3") };
+    let mut command = Command::new(python);
+    command.env("LD_LIBRARY_PATH", libraries).env("PYTHONPATH", usr.join("lib/python3/dist-packages"));
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(program.path());
+    Ok(command)
+}
+
 /// A program on the PATH, or where system programs are on machines whose users do not have that on the PATH.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
