@@ -126,11 +126,26 @@ impl Api {
 
     /// The zone is not one of the account's.
     pub fn no_zone(&self, zone: &str) -> ApiError {
+        self.no_zone_among(zone, Vec::new())
+    }
+
+    /// The zone is not one of the account's, which has others.
+    pub fn no_zone_among(&self, zone: &str, others: Vec<String>) -> ApiError {
         ApiError::NoZone {
             account: self.about.account.clone(),
             provider: self.about.provider,
             zone: zone.trim_end_matches('.').to_owned(),
+            others,
             rights: self.about.rights,
+        }
+    }
+
+    /// Somebody else writes the same records, so that ours do not stay as they were written.
+    pub fn contended(&self, name: &str) -> ApiError {
+        ApiError::Contended {
+            account: self.about.account.clone(),
+            provider: self.about.provider,
+            name: name.to_owned(),
         }
     }
 

@@ -3,11 +3,20 @@
 //! A new provider brings a module with a [`Bench`] here and its name in `contract!`.
 
 mod acme_dns;
+mod cloudflare;
+mod desec;
+mod digitalocean;
 mod exec;
 mod fake;
+mod gandi;
+mod hetzner;
 mod httpreq;
+mod linode;
+mod ovh;
 mod powerdns;
 mod rfc2136;
+mod route53;
+mod token;
 mod whole;
 
 use std::path::Path;
@@ -106,10 +115,18 @@ macro_rules! contract {
 // Which parts of the contract mean something for a provider: most keep it all.
 contract! {
     acme_dns [records credentials zones http]
+    cloudflare [records any_name credentials zones http]
+    desec [records any_name credentials zones http]
+    digitalocean [records any_name credentials zones http]
     exec [records any_name]
+    gandi [records any_name credentials zones http]
+    hetzner [records any_name credentials zones http]
     httpreq [records any_name credentials http]
+    linode [records any_name credentials zones http]
+    ovh [records any_name credentials zones http]
     powerdns [records any_name credentials zones http]
     rfc2136 [records any_name credentials zones]
+    route53 [records any_name credentials zones]
 }
 
 #[test]
@@ -311,8 +328,8 @@ fn account_of(provider: &str, table: &str) -> Arc<Account> {
 /// The provider's name, from the module of its bench.
 fn kind_of<B>(_: &B) -> &'static str {
     let name = std::any::type_name::<B>();
-    let module = name.rsplit("::").nth(1).unwrap();
-    KINDS.iter().map(|kind| kind.name).find(|kind| kind.replace('-', "_") == module).unwrap()
+    let is_in = |kind: &str| name.contains(&format!("::providers::{}::", kind.replace('-', "_")));
+    KINDS.iter().map(|kind| kind.name).find(|kind| is_in(kind)).unwrap()
 }
 
 /// An error as people see it: readable, and without any secret.
@@ -345,6 +362,11 @@ fn record(zone: &str, owner: &str, value: &str) -> TxtRecord {
             key_authorization: "the-token.the-thumbprint".to_owned(),
         }),
     }
+}
+
+/// A record of the test zone with this time to live.
+fn record_with_ttl(value: &str, ttl: u32) -> TxtRecord {
+    TxtRecord { ttl, ..record(ZONE, OWNER, value) }
 }
 
 fn add_at(zone: &str, owner: &str, value: &str) -> Change {

@@ -110,6 +110,29 @@ pub(crate) fn ssh() -> Result<Program, String> {
     find_or_fetch("ssh", "openssh-client", "usr/bin/ssh")
 }
 
+/// A command that runs moto, which stands in for Amazon's services, with Python packages of our own.
+pub(crate) fn moto() -> Result<Command, String> {
+    const PACKAGES: [&str; 3] = ["moto==5.*", "flask", "flask-cors"];
+    let python = find("python3").ok_or("no python3 here: sudo apt-get install python3 python3-pip")?;
+    let folder = build_folder()?.join("world");
+    let packages = folder.join("moto");
+    once(&folder, &packages, |work| {
+        let tree = work.join("tree");
+        run(Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"])
+            .arg("--target")
+            .arg(&tree)
+            .args(PACKAGES))
+        .map_err(|e| {
+            format!("moto cannot be fetched; if pip is missing: sudo apt-get install python3-pip\n{e}")
+        })?;
+        Ok(tree)
+    })?;
+    let mut command = Command::new(python);
+    command.args(["-c", include_str!("moto.py")]).env("PYTHONPATH", packages);
+    Ok(command)
+}
+
 /// certbot, as a command: of the distribution, run by its python.
 pub(crate) fn certbot() -> Result<Command, String> {
     let program = find_or_fetch("certbot", "certbot", "usr/bin/certbot")?;
@@ -152,9 +175,7 @@ fn fetch(wanted: &Wanted<'_>) -> Result<Program, String> {
     let unpacked = (|| {
         let folder = build_folder()?.join("world");
         let unpacked = folder.join(wanted.package);
-        if !unpacked.is_dir() {
-            fetch_into(wanted, &folder, &unpacked)?;
-        }
+        once(&folder, &unpacked, |work| fetch_into(wanted, &folder, work))?;
         let path = unpacked.join(wanted.file);
         if !path.is_file() {
             return Err(format!("{} is not in the package", path.display()));
@@ -166,8 +187,12 @@ fn fetch(wanted: &Wanted<'_>) -> Result<Program, String> {
     Ok(Program { path, libraries: Some(library_path(&unpacked)) })
 }
 
-/// Fetches and unpacks the package and what it needs; the folder appears when it is complete.
-fn fetch_into(wanted: &Wanted<'_>, folder: &Path, unpacked: &Path) -> Result<(), String> {
+/// Makes a folder unless it is there; it appears when it is complete. `make` gets a folder to work in.
+fn once(
+    folder: &Path,
+    wanted: &Path,
+    make: impl FnOnce(&Path) -> Result<PathBuf, String>,
+) -> Result<(), String> {
     // Two locks: the file's is between processes, and says nothing to the threads of one.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _threads = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,20 +200,27 @@ fn fetch_into(wanted: &Wanted<'_>, folder: &Path, unpacked: &Path) -> Result<(),
     fs::create_dir_all(folder).map_err(text)?;
     let lock = File::create(folder.join(".lock")).map_err(text)?;
     lock.lock().map_err(text)?;
-    if unpacked.is_dir() {
+    if wanted.is_dir() {
         return Ok(());
     }
-    let apt = Apt::new(folder, wanted.suite)?;
     let work = tempfile::tempdir_in(folder).map_err(text)?;
+    let made = make(work.path())?;
+    fs::rename(made, wanted).map_err(text)
+}
+
+/// Fetches and unpacks the package and what it needs.
+fn fetch_into(wanted: &Wanted<'_>, folder: &Path, work: &Path) -> Result<PathBuf, String> {
+    let text = |e: std::io::Error| format!("{}: {e}", folder.display());
+    let apt = Apt::new(folder, wanted.suite)?;
     let packages = match wanted.suite {
         // Of another release only the package itself: its libraries would not fit the machine's.
         Some(_) => vec![wanted.package.to_owned()],
         None => apt.missing(wanted.package)?,
     };
-    run(apt.command().current_dir(work.path()).arg("download").args(packages))?;
-    let tree = work.path().join("tree");
+    run(apt.command().current_dir(work).arg("download").args(packages))?;
+    let tree = work.join("tree");
     let mut found = 0;
-    for entry in fs::read_dir(work.path()).map_err(text)?.flatten() {
+    for entry in fs::read_dir(work).map_err(text)?.flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "deb") {
             run(Command::new("dpkg").arg("-x").arg(entry.path()).arg(&tree))?;
             found += 1;
@@ -197,7 +229,7 @@ fn fetch_into(wanted: &Wanted<'_>, folder: &Path, unpacked: &Path) -> Result<(),
     if found == 0 {
         return Err("apt-get downloaded nothing".to_owned());
     }
-    fs::rename(&tree, unpacked).map_err(text)
+    Ok(tree)
 }
 
 /// apt-get with sources, lists and caches in a folder of ours.

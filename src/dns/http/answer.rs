@@ -115,7 +115,8 @@ impl Answer {
         }
     }
 
-    pub(super) fn rate_limited(&self, until: Timestamp) -> ApiError {
+    /// The API limits us, though the status does not say so.
+    pub(in crate::dns) fn rate_limited(&self, until: Timestamp) -> ApiError {
         ApiError::RateLimited {
             account: self.about.account.clone(),
             provider: self.about.provider,

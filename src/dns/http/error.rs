@@ -156,7 +156,7 @@ pub enum ApiError {
         snippet: String,
     },
     /// The zone is not one of the account's.
-    #[error("{provider} has no zone `{}` in `{account}`", plain(.zone))]
+    #[error("{provider} has no zone `{}` in `{account}`{}", plain(.zone), but(.others))]
     NoZone {
         /// The account.
         account: String,
@@ -164,8 +164,20 @@ pub enum ApiError {
         provider: &'static str,
         /// The zone, without final dot.
         zone: String,
+        /// Zones that it has, as far as they were asked for.
+        others: Vec<String>,
         /// The narrowest rights that do.
         rights: &'static str,
+    },
+    /// What was written does not stay.
+    #[error("the TXT records of `{}` at {provider} (`{account}`) are not what was written to them", plain(.name))]
+    Contended {
+        /// The account.
+        account: String,
+        /// The provider.
+        provider: &'static str,
+        /// The owner name, or the zone.
+        name: String,
     },
     /// The provider took the change and has not made it in time.
     #[error("{provider} has not made the change of `{account}` within {} s", .within.as_secs())]
@@ -234,6 +246,17 @@ fn said(words: &str) -> String {
     if words.is_empty() { String::new() } else { format!(": {words}") }
 }
 
+/// The zones that an account does have, five at most.
+fn but(others: &[String]) -> String {
+    const SHOWN: usize = 5;
+    if others.is_empty() {
+        return String::new();
+    }
+    let shown: Vec<_> = others.iter().take(SHOWN).map(|zone| format!("`{}`", plain(zone))).collect();
+    let more = if others.len() > SHOWN { " and more" } else { "" };
+    format!(", but {}{more}", shown.join(", "))
+}
+
 impl Diagnose for ApiError {
     fn code(&self) -> &'static str {
         match self {
@@ -250,6 +273,7 @@ impl Diagnose for ApiError {
             Self::Refused { status: 500.., .. } => "dns.provider-down",
             Self::Refused { .. } => "dns.rejected",
             Self::NoZone { .. } => "dns.zone-not-in-account",
+            Self::Contended { .. } => "dns.contended",
             Self::Unfinished { .. } => "dns.unfinished",
         }
     }
@@ -269,6 +293,7 @@ impl Diagnose for ApiError {
             | Self::Garbled { .. }
             | Self::RateLimited { .. }
             | Self::Refused { .. }
+            | Self::Contended { .. }
             | Self::Unfinished { .. } => Blame::Dns,
         }
     }
@@ -296,8 +321,11 @@ impl Diagnose for ApiError {
             Self::Redirect { account, .. } => {
                 format!("write the API's own address in `{account}`: `certfleet providers` shows the key")
             }
+            Self::Contended { .. } => {
+                "see what else writes these records at the same time; it is tried again".to_owned()
+            }
             Self::Unauthorized { rights, .. } => format!("what it needs: {rights}"),
-            Self::NoZone { account, provider, zone, rights } => format!(
+            Self::NoZone { account, provider, zone, rights, .. } => format!(
                 "if `{}` is at {provider}, give `{account}` the right to it ({rights}); else name another account in `dns` of the certificate",
                 plain(zone)
             ),
