@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::problem;
 use crate::engine::{Event, Listener, Step};
 use crate::model::plan::minute;
-use crate::model::problem::Problem;
+use crate::model::problem::{Problem, Retry};
 
 /// Shows events on standard error.
 pub struct Progress {
@@ -28,8 +28,8 @@ enum Line {
     Doing(String, String),
     /// It has ended well.
     Done(String, String),
-    /// It has ended with an error.
-    Failed(String, String),
+    /// It has ended, and the text stands for itself.
+    Ended(String, String),
     /// Worth a line of its own.
     Said(String),
 }
@@ -49,7 +49,7 @@ impl Progress {
             (None, Line::Doing(subject, text) | Line::Done(subject, text)) => {
                 say(&format!("{subject}: {text}"))
             }
-            (None, Line::Failed(_, text) | Line::Said(text)) => say(&text),
+            (None, Line::Ended(_, text) | Line::Said(text)) => say(&text),
         }
     }
 }
@@ -67,14 +67,24 @@ impl Terminal {
                 let bar = self.bar(&subject);
                 bar.set_message(format!("{subject}: {text}"));
             }
+            // What has ended moves up, so that only what is under way moves, however much there is.
             Line::Done(subject, text) => {
-                self.bar(&subject).finish_with_message(format!("✓ {subject}: {text}"))
+                self.end(&subject);
+                self.all.suspend(|| say(&format!("{subject}: {text}")));
             }
-            Line::Failed(subject, text) => {
-                self.bar(&subject).finish_and_clear();
+            Line::Ended(subject, text) => {
+                self.end(&subject);
                 self.all.suspend(|| say(&text));
             }
             Line::Said(text) => self.all.suspend(|| say(&text)),
+        }
+    }
+
+    fn end(&self, subject: &str) {
+        let bar = self.lines.lock().unwrap_or_else(PoisonError::into_inner).remove(subject);
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+            self.all.remove(&bar);
         }
     }
 
@@ -116,13 +126,22 @@ impl Listener for Progress {
             Event::IssueFailed(name, why, next) => {
                 let next = match next {
                     Some(at) => format!("tried again from {}", minute(*at)),
-                    None => "not tried again until certs.toml changes, or with --force".to_owned(),
+                    None if why.retry == Retry::AfterChange => {
+                        "not tried again until certs.toml changes, or with --force".to_owned()
+                    }
+                    None => "the next run tries again".to_owned(),
                 };
-                Line::Failed(name.to_string(), problem(why, Some(&next)))
+                Line::Ended(name.to_string(), problem(why, Some(&next)))
             }
             Event::CleanedUp(name, count) => {
-                Line::Said(format!("{name}: {count} challenge records of an earlier run removed"))
+                let records = if *count == 1 { "record" } else { "records" };
+                Line::Said(format!("{name}: {count} challenge {records} of an earlier run removed"))
             }
+            Event::NotNoted(why) => Line::Said(problem(
+                why,
+                Some("it is done nevertheless; the next run sees what is there and notes it"),
+            )),
+            Event::Oddity(why) => Line::Said(problem(why, None)),
             Event::CleanUpFailed(name, why) => Line::Said(problem(
                 why,
                 Some(&format!("the challenge records of `{name}` stay noted; the next run tries again")),
@@ -142,13 +161,13 @@ impl Listener for Progress {
                     1 => format!("serves it, proven by TLS at 1 address, {}", seconds(*took)),
                     looks => format!("serves it, proven by TLS in {looks} places, {}", seconds(*took)),
                 };
-                Line::Done(host.to_string(), format!("{name} version {version}: {proof}"))
+                Line::Ended(host.to_string(), format!("{name} on {host}: version {version}: {proof}"))
             }
-            Event::Pending(name, host, version, why) => Line::Done(
+            Event::Pending(name, host, version, why) => Line::Ended(
                 host.to_string(),
-                format!("{name} version {version} installed, not in use: {}", why.one_line()),
+                format!("{name} on {host}: version {version} installed, not in use: {}", why.one_line()),
             ),
-            Event::DeployFailed(_, host, why) => Line::Failed(host.to_string(), failed_deploy(why)),
+            Event::DeployFailed(_, host, why) => Line::Ended(host.to_string(), failed_deploy(why)),
             Event::Ending => Line::Said("ending: removing challenge records first".into()),
         });
     }
