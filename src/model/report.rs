@@ -249,7 +249,9 @@ fn certificate_report(
         .as_ref()
         .filter(|_| wanted)
         .map(|failure| (failure, schedule::next_attempt(failure, &certificate.revision, version)));
+    let unreadable = state.unreadable.get(&certificate.name);
     let standing = match (version, failing) {
+        _ if unreadable.is_some() => Standing::Blocked,
         (Some(version), _) if version.not_after <= now => Standing::Expired,
         (_, Some((_, NextAttempt::AfterChange))) => Standing::Blocked,
         (_, Some((_, NextAttempt::At(_)))) => Standing::Failing,
@@ -285,6 +287,8 @@ fn certificate_report(
         };
         problem_report(&failure.problem, format!("{next}; {margin}"))
     });
+    let left_alone =
+        |problem: &Problem| problem_report(problem, "left alone until it can be read".to_owned());
     CertReport {
         name: certificate.name.clone(),
         domains: certificate.domains.clone(),
@@ -297,8 +301,15 @@ fn certificate_report(
         not_after: version.map(|version| version.not_after),
         days_left: version.map(|version| days_left(version.not_after, now)),
         renews_at,
-        problem,
-        hosts: places.iter().map(|place| host_report(place, now)).collect(),
+        problem: unreadable.map(left_alone).or(problem),
+        hosts: places
+            .iter()
+            .map(|place| {
+                let unreadable = state.unreadable_hosts.get(place.host);
+                let host = host_report(place, now);
+                HostReport { problem: unreadable.map(left_alone).or(host.problem), ..host }
+            })
+            .collect(),
     }
 }
 
