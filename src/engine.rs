@@ -10,6 +10,7 @@ mod clean;
 mod deploy;
 mod event;
 mod issue;
+mod learn;
 mod observe;
 mod solve;
 
@@ -17,6 +18,7 @@ pub use event::{Event, Listener, Step, Summary};
 pub use observe::Observer;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,12 +32,12 @@ use crate::config::Config;
 use crate::deploy::Session;
 use crate::dns::Zones;
 use crate::dns::lookup::Lookup;
-use crate::model::name::{CertName, DnsAccountName, HostName, IssuerName};
-use crate::model::observed::Observed;
+use crate::model::name::{CertName, DnsAccountName, HostName, IssuerName, VersionNumber};
+use crate::model::observed::{Look, Observed};
 use crate::model::plan::{Action, Deploying, Install, Issuing, Plan, Request, plan};
 use crate::model::problem::Problem;
 use crate::model::state::State;
-use crate::store::{Loaded, Store};
+use crate::store::Store;
 
 /// Orders under way at once: Let's Encrypt allows 300 new orders in 3 hours, and each waits for DNS.
 const ORDERS: usize = 32;
@@ -75,7 +77,7 @@ pub enum StartError {
 
 /// What one of the things under way came to.
 enum Done {
-    Observed(HostName, BTreeMap<CertName, Vec<crate::model::observed::Look>>),
+    Observed(HostName, BTreeMap<CertName, Vec<Look>>),
     /// The CA was asked for its renewal window; the state in the store is new if it answered.
     Asked(CertName),
     Issued(CertName, Box<issue::Outcome>),
@@ -111,14 +113,13 @@ impl Engine {
         request: &Request,
         stop: impl Future<Output = ()>,
     ) -> Result<Summary, StartError> {
-        let Loaded { state, unreadable, .. } =
-            self.store.load(Timestamp::now()).map_err(StartError::Store)?;
-        let mut pass = Pass::new(self, request, state);
-        for (name, problem) in unreadable {
-            if request.selects(&name) {
-                pass.block(name, problem);
-            }
+        let loaded = self.store.load(Timestamp::now()).map_err(StartError::Store)?;
+        let unreadable = loaded.unreadable.values().chain(loaded.unreadable_hosts.values());
+        for problem in unreadable.chain(&loaded.unreadable_debts).chain(&loaded.warnings) {
+            self.tell(Event::Oddity(problem.clone()));
         }
+        let mut pass = Pass::new(self, request, loaded.state);
+        pass.summary.unreadable_debts = loaded.unreadable_debts;
         pass.start();
         tokio::pin!(stop);
         loop {
@@ -141,7 +142,7 @@ impl Engine {
             let _ = tokio::time::timeout(LAST_CLEAN_UP, self.clean_up_everything(request)).await;
         }
         self.close_sessions().await;
-        self.observer.record(&self.store, observed);
+        self.observer.record(&self.store, request, observed);
         Ok(summary)
     }
 
@@ -169,10 +170,8 @@ struct Pass<'a> {
     seen: BTreeSet<HostName>,
     /// Certificates whose issuing is under way.
     issuing: BTreeSet<CertName>,
-    /// Certificates that nothing is done for: their state cannot be read.
-    blocked: BTreeSet<CertName>,
     /// One attempt each: what was tried in this pass is not tried again in it.
-    tried: BTreeSet<(CertName, HostName, crate::model::name::VersionNumber)>,
+    tried: BTreeSet<(CertName, HostName, VersionNumber)>,
     tried_issuing: BTreeSet<CertName>,
     /// Installs that wait for the transaction now under way on their host.
     queues: BTreeMap<HostName, Vec<Install>>,
@@ -191,7 +190,6 @@ impl<'a> Pass<'a> {
             observed,
             seen: BTreeSet::new(),
             issuing: BTreeSet::new(),
-            blocked: BTreeSet::new(),
             tried: BTreeSet::new(),
             tried_issuing: BTreeSet::new(),
             queues: BTreeMap::new(),
@@ -235,16 +233,10 @@ impl<'a> Pass<'a> {
         self.plan_clean_up();
     }
 
-    /// A certificate whose state cannot be read: reported, and nothing is done for it.
-    fn block(&mut self, name: CertName, problem: Problem) {
-        self.engine.tell(Event::IssueFailed(name.clone(), problem.clone(), None));
-        self.summary.failed.push((name.clone(), None, problem));
-        self.blocked.insert(name);
-    }
-
     fn take(&mut self, done: Done) {
         match done {
             Done::Observed(host, looks) => {
+                self.learn_what_is_served(&looks);
                 self.observed.looks.insert(host.clone(), looks);
                 self.seen.insert(host.clone());
                 self.plan_deploying(None, &BTreeSet::from([host]));
@@ -261,6 +253,7 @@ impl<'a> Pass<'a> {
                 let seen = self.seen.clone();
                 self.plan_deploying(Some(&name), &seen);
             }
+            Done::CleanedUp(_, Ok(0)) => {}
             Done::CleanedUp(name, Ok(count)) => self.engine.tell(Event::CleanedUp(name, count)),
             Done::CleanedUp(name, Err(problem)) => {
                 self.engine.tell(Event::CleanUpFailed(name.clone(), problem.clone()));
@@ -268,8 +261,17 @@ impl<'a> Pass<'a> {
             }
             Done::Deployed(host, outcomes) => {
                 self.busy.remove(&host);
+                let deployed: Vec<_> =
+                    outcomes.iter().map(|it| (it.certificate.clone(), it.version)).collect();
                 for outcome in outcomes {
                     self.take_deployed(&host, outcome);
+                }
+                // Another process may have put a newer one there just before: ours must not stay on top.
+                for (name, version) in deployed {
+                    if self.learn(&name, Some(version)) {
+                        let seen = self.seen.clone();
+                        self.plan_deploying(Some(&name), &seen);
+                    }
                 }
                 self.feed(&host);
             }
@@ -314,11 +316,13 @@ impl<'a> Pass<'a> {
         if let Some(facts) = facts {
             self.state.hosts.entry(host.clone()).or_default().insert(certificate.clone(), facts);
         }
+        let mut seen: Vec<SocketAddr> = looks.iter().map(|look| look.address).collect();
+        seen.dedup();
         if !looks.is_empty() {
             self.observed.looks.entry(host.clone()).or_default().insert(certificate.clone(), looks);
         }
         match result {
-            deploy::Result::Served => self.summary.served.push((certificate, host.clone(), version)),
+            deploy::Result::Served => self.summary.served.push((certificate, host.clone(), version, seen)),
             deploy::Result::Pending(problem) => {
                 self.summary.pending.push((certificate, host.clone(), problem))
             }
@@ -351,7 +355,7 @@ impl<'a> Pass<'a> {
     }
 
     fn plan_issuing(&mut self, name: &CertName) {
-        if self.request.issuing == Issuing::No || self.blocked.contains(name) {
+        if self.request.issuing == Issuing::No {
             return;
         }
         let plan = self.ask(Some(name), None, self.request.issuing, Deploying::No);
@@ -389,28 +393,33 @@ impl<'a> Pass<'a> {
     }
 
     fn plan_deploying(&mut self, only: Option<&CertName>, hosts: &BTreeSet<HostName>) {
+        for host in self.enqueue(only, hosts) {
+            self.feed(&host);
+        }
+    }
+
+    /// Puts what hosts lack into their queues; which hosts got something.
+    fn enqueue(&mut self, only: Option<&CertName>, hosts: &BTreeSet<HostName>) -> BTreeSet<HostName> {
+        let mut fed = BTreeSet::new();
         if self.request.deploying == Deploying::No {
-            return;
+            return fed;
         }
         let plan = self.ask(only, Some(hosts.clone()), Issuing::No, self.request.deploying);
         let forced = matches!(self.request.issuing, Issuing::Forced(_));
-        let mut fed = BTreeSet::new();
         for action in plan.actions {
             let Action::Deploy { host, installs } = action else { continue };
             for install in installs {
                 // What is being issued by force is about to be replaced: no host gets it twice.
-                let blocked = self.blocked.contains(&install.certificate)
-                    || (forced && self.issuing.contains(&install.certificate));
-                if !blocked && self.tried.insert((install.certificate.clone(), host.clone(), install.version))
+                let replaced = forced && self.issuing.contains(&install.certificate);
+                if !replaced
+                    && self.tried.insert((install.certificate.clone(), host.clone(), install.version))
                 {
                     self.queues.entry(host.clone()).or_default().push(install);
                     fed.insert(host.clone());
                 }
             }
         }
-        for host in fed {
-            self.feed(&host);
-        }
+        fed
     }
 
     /// Starts one transaction for everything that waits for a host, unless one is under way.
@@ -418,10 +427,29 @@ impl<'a> Pass<'a> {
         if self.busy.contains(host) {
             return;
         }
-        let Some(installs) = self.queues.remove(host) else { return };
+        let (mut installs, mut others) = (Vec::new(), BTreeSet::new());
+        for install in self.queues.remove(host).unwrap_or_default() {
+            // It may have waited for long.
+            if self.learn(&install.certificate, Some(install.version)) {
+                let seen = self.seen.clone();
+                others.extend(self.enqueue(Some(&install.certificate), &seen));
+            } else {
+                installs.push(install);
+            }
+        }
+        installs.extend(self.queues.remove(host).unwrap_or_default());
+        if !installs.is_empty() {
+            self.start_deploying(host.clone(), installs);
+        }
+        others.remove(host);
+        for other in others {
+            self.feed(&other);
+        }
+    }
+
+    fn start_deploying(&mut self, host: HostName, installs: Vec<Install>) {
         self.busy.insert(host.clone());
         let engine = self.engine;
-        let host = host.clone();
         engine.tell(Event::Deploying(host.clone(), installs.clone()));
         self.running.push(Box::pin(async move {
             let outcomes = engine.deploy(&host, installs).await;
@@ -431,13 +459,7 @@ impl<'a> Pass<'a> {
 
     /// What it came to; what waits is what a new plan would still leave waiting.
     fn end(mut self) -> (Summary, Observed) {
-        let issuing = if self.request.issuing == Issuing::No { Issuing::No } else { Issuing::Due };
-        let deploying =
-            if self.request.deploying == Deploying::No { Deploying::No } else { Deploying::Lacking };
-        let plan = self.ask(None, None, issuing, deploying);
-        let blocked = &self.blocked;
-        self.summary.waiting =
-            plan.waiting.into_iter().filter(|waiting| !blocked.contains(waiting.certificate())).collect();
+        self.summary.waiting = self.ask(None, None, self.request.issuing, self.request.deploying).waiting;
         (self.summary, self.observed)
     }
 }

@@ -45,26 +45,32 @@ pub(super) enum Result {
     Failed(Problem),
 }
 
-/// A version cannot be read from the store.
+/// A version cannot be taken from the store.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read version {version} of `{name}` from the store")]
-struct Unreadable {
-    name: CertName,
-    version: VersionNumber,
-    source: LoadError,
+enum NotInStore {
+    #[error("cannot read version {1} of `{0}` from the store")]
+    Unreadable(CertName, VersionNumber, #[source] LoadError),
+    #[error("version {1} of `{0}` is no longer in the store")]
+    Gone(CertName, VersionNumber),
 }
 
-impl Diagnose for Unreadable {
+impl Diagnose for NotInStore {
     fn code(&self) -> &'static str {
-        self.source.code()
+        match self {
+            Self::Unreadable(_, _, source) => source.code(),
+            Self::Gone(..) => "store.version-gone",
+        }
     }
 
     fn blame(&self) -> Blame {
-        self.source.blame()
+        Blame::Machine
     }
 
     fn hint(&self) -> Option<String> {
-        self.source.hint()
+        match self {
+            Self::Unreadable(_, _, source) => source.hint(),
+            Self::Gone(name, _) => Some(format!("run `certfleet deploy {name}` for the newest one")),
+        }
     }
 }
 
@@ -123,13 +129,14 @@ impl Engine {
         Ok(session)
     }
 
-    fn bundle(&self, install: &Install) -> std::result::Result<Bundle, Unreadable> {
+    fn bundle(&self, install: &Install) -> std::result::Result<Bundle, NotInStore> {
         let (name, version) = (install.certificate.clone(), install.version);
-        let unreadable = |source| Unreadable { name: install.certificate.clone(), version, source };
+        let unreadable = |source| NotInStore::Unreadable(install.certificate.clone(), version, source);
         let files = self.store.version(&name, version).map_err(unreadable)?;
         let known = self.store.certificate(&name).map_err(unreadable)?;
-        let fingerprint =
-            known.versions.get(&version).map_or(Fingerprint([0; 32]), |version| version.fingerprint);
+        let Some(fingerprint) = known.versions.get(&version).map(|version| version.fingerprint) else {
+            return Err(NotInStore::Gone(name, version));
+        };
         Ok(Bundle {
             certificate: name,
             version,
@@ -151,9 +158,10 @@ impl Engine {
         took: Duration,
     ) -> Vec<Outcome> {
         let now = Timestamp::now();
+        let mut installs = installs;
         let mut outcomes = Vec::new();
-        let saved = self.store.update_host(host, |facts| {
-            for install in installs {
+        let mut settle = |facts: &mut BTreeMap<CertName, HostFacts>| {
+            for install in std::mem::take(&mut installs) {
                 let Install { certificate, version, .. } = install;
                 let Some(result) = results.remove(&certificate) else { continue };
                 let fingerprint = bundles
@@ -163,23 +171,22 @@ impl Engine {
                 let known = facts.entry(certificate.clone()).or_default();
                 let result = note(known, version, fingerprint, result, now);
                 let looks = seen.remove(&certificate).unwrap_or_default();
-                self.tell(match &result {
-                    Result::Served => {
-                        Event::Served(certificate.clone(), host.clone(), version, looks.len(), took)
-                    }
-                    Result::Pending(problem) => {
-                        Event::Pending(certificate.clone(), host.clone(), version, problem.clone())
-                    }
-                    Result::Failed(problem) => {
-                        Event::DeployFailed(certificate.clone(), host.clone(), problem.clone())
-                    }
-                });
                 outcomes.push(Outcome { certificate, version, facts: Some(known.clone()), looks, result });
             }
-        });
-        if let Err(error) = saved {
+        };
+        if let Err(error) = self.store.update_host(host, &mut settle) {
             // What is on the host can be observed again; that it is not noted costs one transaction.
-            tracing::warn!(host = %host, "cannot note what was deployed: {error}");
+            settle(&mut BTreeMap::new());
+            self.tell(Event::NotNoted(Problem::of(&error)));
+        }
+        // Not while the store is locked: who reads us may be slow.
+        for Outcome { certificate, version, looks, result, .. } in &outcomes {
+            let (name, host, version) = (certificate.clone(), host.clone(), *version);
+            self.tell(match result {
+                Result::Served => Event::Served(name, host, version, looks.len(), took),
+                Result::Pending(problem) => Event::Pending(name, host, version, problem.clone()),
+                Result::Failed(problem) => Event::DeployFailed(name, host, problem.clone()),
+            });
         }
         outcomes
     }

@@ -1,5 +1,6 @@
 //! Issuing one certificate: one attempt, under its lock, with everything durable before its effect.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,9 @@ pub(super) enum Error {
         /// The certificate.
         certificate: CertName,
     },
+    /// Ordering anew, where only an open order was to be ended.
+    #[error("the order for `{0}` that an earlier run left is over without a certificate")]
+    OrderOver(CertName),
     /// Writing to the store.
     #[error("cannot note the progress of `{0}` in the store")]
     Save(CertName, #[source] SaveError),
@@ -71,6 +75,7 @@ impl Diagnose for Error {
             Self::Key(_, error) => error.code(),
             Self::Ca(_, error) => error.code(),
             Self::Deadline { .. } => "acme.timeout",
+            Self::OrderOver(_) => "acme.order-gone",
             Self::Save(_, error) => error.code(),
             Self::Load(_, error) => error.code(),
             Self::Lock(_, error) => error.code(),
@@ -82,7 +87,7 @@ impl Diagnose for Error {
             Self::Acme(_, error) => error.blame(),
             Self::Key(_, error) => error.blame(),
             Self::Ca(_, error) => error.blame(),
-            Self::Deadline { .. } => Blame::Issuer,
+            Self::Deadline { .. } | Self::OrderOver(_) => Blame::Issuer,
             Self::Save(_, error) => error.blame(),
             Self::Load(_, error) => error.blame(),
             Self::Lock(_, error) => error.blame(),
@@ -102,7 +107,7 @@ impl Diagnose for Error {
             Self::Acme(_, error) => error.hint(),
             Self::Key(_, error) => error.hint(),
             Self::Ca(_, error) => error.hint(),
-            Self::Deadline { .. } => None,
+            Self::Deadline { .. } | Self::OrderOver(_) => None,
             Self::Save(_, error) => error.hint(),
             Self::Load(_, error) => error.hint(),
             Self::Lock(_, error) => error.hint(),
@@ -129,6 +134,10 @@ impl Engine {
             Err(error) => return failed(&Error::Load(name.clone(), error)),
         };
         let Some(because) = self.still_wanted(name, &known, request) else {
+            // The process that was faster may have died before it removed its records.
+            if let Err(problem) = self.clean_up_of(name).await {
+                self.tell(Event::CleanUpFailed(name.clone(), problem));
+            }
             return already_done(known, request);
         };
         let attempt = Attempt {
@@ -148,16 +157,16 @@ impl Engine {
         }
         let known = attempt.known.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         match result {
-            Ok(None) => match self.store.save_certificate(&cert_lock, &known) {
-                Ok(()) => Outcome::OrderOver { known },
-                Err(error) => failed(&Error::Save(name.clone(), error)),
-            },
-            Ok(Some(number)) => {
+            Ok(number) => {
                 if let Some(version) = known.versions.get(&number) {
                     self.tell(Event::Issued(name.clone(), number, version.not_after, began.elapsed()));
                 }
                 Outcome::Issued { number, known }
             }
+            Err(Error::OrderOver(_)) => match self.store.save_certificate(&cert_lock, &known) {
+                Ok(()) => Outcome::OrderOver { known },
+                Err(error) => failed(&Error::Save(name.clone(), error)),
+            },
             Err(error) => self.note_failure(certificate, &cert_lock, known, &error),
         }
     }
@@ -206,7 +215,7 @@ impl Engine {
         let saved = self.store.save_certificate(cert_lock, &known);
         if let Err(error) = saved {
             // The first problem is the one to mend; that it could not be noted is said beside it.
-            self.tell(Event::CleanUpFailed(certificate.name.clone(), Problem::of(&error)));
+            self.tell(Event::NotNoted(Problem::of(&error)));
         }
         Outcome::Failed { problem, next, known: Some(known) }
     }
@@ -261,25 +270,20 @@ impl Attempt<'_> {
         &self.certificate.name
     }
 
-    /// The new version; none when an open order was to be ended and is over without one.
-    async fn run(&self) -> Result<Option<VersionNumber>, Error> {
+    async fn run(&self) -> Result<VersionNumber, Error> {
         let issuer = &self.engine.config.desired.issuers[&self.certificate.issuer];
         let ca = self.engine.ca(issuer).await.map_err(|error| Error::Ca(self.name().clone(), error))?;
-        if let Some((key_pem, url)) = self.open_order(issuer)? {
-            let resumed = url.is_some();
-            match self.order(&ca, issuer, key_pem, url).await {
-                // An order that an earlier run left can have ended meanwhile: then a new one. A new one
-                // that ends badly is this attempt's failure: another would only burn the CA's limits.
-                Err(Error::Acme(_, error)) if resumed && error.order_is_over() => {}
-                result => return result.map(Some),
+        let (key_pem, resume) = self.key(issuer)?;
+        let resumed = resume.is_some();
+        match self.order(&ca, issuer, key_pem, resume).await {
+            // An order that an earlier run left can have ended meanwhile: then a new one. A new one
+            // that ends badly is this attempt's failure: another would only burn the CA's limits.
+            Err(Error::Acme(_, error)) if resumed && error.order_is_over() => {
+                let (key_pem, resume) = self.key(issuer)?;
+                self.order(&ca, issuer, key_pem, resume).await
             }
+            result => result,
         }
-        if !self.may_order {
-            lock(&self.known).order = None;
-            return Ok(None);
-        }
-        let key_pem = self.new_key(issuer)?;
-        self.order(&ca, issuer, key_pem, None).await.map(Some)
     }
 
     async fn order(
@@ -313,29 +317,29 @@ impl Attempt<'_> {
         self.keep(issuer, issued, key_pem)
     }
 
-    /// The key of the open order, if there is one for just this, and its URL if the CA has given one.
-    fn open_order(&self, issuer: &Issuer) -> Result<Option<(Zeroizing<String>, Option<String>)>, Error> {
-        let known = lock(&self.known);
-        let Some(order) = known.order.as_ref().filter(|order| {
+    /// The key of the open order, if there is one for just this, else a new one, durable.
+    fn key(&self, issuer: &Issuer) -> Result<(Zeroizing<String>, Option<String>), Error> {
+        let store = &self.engine.store;
+        let save = |error| Error::Save(self.name().clone(), error);
+        let mut known = lock(&self.known);
+        let fits = known.order.as_ref().is_some_and(|order| {
             order.domains == self.certificate.domains
                 && order.directory == issuer.directory
                 && order.key == self.certificate.key
-        }) else {
-            return Ok(None);
-        };
-        let key = self.engine.store.order_key(self.name());
-        let key = key.map_err(|error| Error::Load(self.name().clone(), error))?;
-        Ok(key.map(|key| (key, order.url.clone())))
-    }
-
-    /// A new key, durable, with the note that an order for it is about to be made.
-    fn new_key(&self, issuer: &Issuer) -> Result<Zeroizing<String>, Error> {
-        let store = &self.engine.store;
-        let save = |error| Error::Save(self.name().clone(), error);
+        });
+        if fits {
+            let key =
+                store.order_key(self.name()).map_err(|error| Error::Load(self.name().clone(), error))?;
+            if let (Some(key), Some(order)) = (key, &known.order) {
+                return Ok((key, order.url.clone()));
+            }
+        }
+        if !self.may_order {
+            known.order = None;
+            return Err(Error::OrderOver(self.name().clone()));
+        }
         let key =
             acme::new_key(self.certificate.key).map_err(|error| Error::Key(self.name().clone(), error))?;
-        let mut known = lock(&self.known);
-        // The order before, forgotten first: its URL must never stand beside another key.
         known.order = None;
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
         store.save_order_key(self.cert_lock, &key).map_err(save)?;
@@ -348,7 +352,7 @@ impl Attempt<'_> {
             started: Timestamp::now(),
         });
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
-        Ok(key)
+        Ok((key, None))
     }
 
     /// Files first, then the fact that they are there; the order stays open until then.
@@ -387,11 +391,34 @@ impl Attempt<'_> {
         known.order = None;
         known.failure = None;
         known.renewal_info = None;
+        let pruned = self.forget_old(&mut known);
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
+        if pruned && let Err(error) = self.prune(&known) {
+            tracing::warn!(certificate = %self.name(), "cannot remove old versions: {error}");
+        }
         if let Err(error) = store.drop_order_key(self.cert_lock) {
             tracing::warn!(certificate = %self.name(), "cannot remove the key of the finished order: {error}");
         }
         Ok(number)
+    }
+
+    /// Leaves out the versions that nobody needs any more; whether there were any.
+    fn forget_old(&self, known: &mut CertState) -> bool {
+        let now = Timestamp::now();
+        if known.disposable(&BTreeSet::new(), now).is_empty() {
+            return false;
+        }
+        // What some host may have is kept, and so is everything while that cannot be known.
+        let Ok(installed) = self.engine.store.installed_versions(self.name()) else { return false };
+        let disposable = known.disposable(&installed, now);
+        known.versions.retain(|number, _| !disposable.contains(number));
+        !disposable.is_empty()
+    }
+
+    /// Removes the files of all versions that are no longer known.
+    fn prune(&self, known: &CertState) -> Result<(), SaveError> {
+        let keep: Vec<VersionNumber> = known.versions.keys().copied().collect();
+        self.engine.store.prune_versions(self.cert_lock, &keep)
     }
 }
 
