@@ -60,6 +60,9 @@ pub(super) enum Error {
     /// Writing to the store.
     #[error("cannot note the progress of `{0}` in the store")]
     Save(CertName, #[source] SaveError),
+    /// Storing what was issued.
+    #[error("the CA has issued `{0}`, but it cannot be stored: it will be fetched again, not issued again")]
+    Keep(CertName, #[source] SaveError),
     /// Reading from the store.
     #[error("cannot read what the store knows of `{0}`")]
     Load(CertName, #[source] LoadError),
@@ -76,7 +79,7 @@ impl Diagnose for Error {
             Self::Ca(_, error) => error.code(),
             Self::Deadline { .. } => "acme.timeout",
             Self::OrderOver(_) => "acme.order-gone",
-            Self::Save(_, error) => error.code(),
+            Self::Save(_, error) | Self::Keep(_, error) => error.code(),
             Self::Load(_, error) => error.code(),
             Self::Lock(_, error) => error.code(),
         }
@@ -88,7 +91,7 @@ impl Diagnose for Error {
             Self::Key(_, error) => error.blame(),
             Self::Ca(_, error) => error.blame(),
             Self::Deadline { .. } | Self::OrderOver(_) => Blame::Issuer,
-            Self::Save(_, error) => error.blame(),
+            Self::Save(_, error) | Self::Keep(_, error) => error.blame(),
             Self::Load(_, error) => error.blame(),
             Self::Lock(_, error) => error.blame(),
         }
@@ -108,7 +111,7 @@ impl Diagnose for Error {
             Self::Key(_, error) => error.hint(),
             Self::Ca(_, error) => error.hint(),
             Self::Deadline { .. } | Self::OrderOver(_) => None,
-            Self::Save(_, error) => error.hint(),
+            Self::Save(_, error) | Self::Keep(_, error) => error.hint(),
             Self::Load(_, error) => error.hint(),
             Self::Lock(_, error) => error.hint(),
         }
@@ -372,7 +375,9 @@ impl Attempt<'_> {
             cert: issued.cert,
             chain: issued.chain,
         };
-        store.save_version(self.cert_lock, number, &files).map_err(save)?;
+        store
+            .save_version(self.cert_lock, number, &files)
+            .map_err(|error| Error::Keep(self.name().clone(), error))?;
         known.versions.insert(
             number,
             Version {

@@ -13,5 +13,6 @@ mod lifecycle;
 mod planner_properties;
 mod reference;
 mod scenarios;
+mod together;
 mod tool;
 mod world_itself;
