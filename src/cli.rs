@@ -259,7 +259,8 @@ impl Output {
         let store = Store::open(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
         let engine = Engine::new(Arc::new(config), store, Arc::new(Progress::new()), self.wait)
             .map_err(|error| Refusal::failed(&error))?;
-        let summary = engine.pass(&request, told_to_end()).await.map_err(|error| Refusal::failed(&error))?;
+        let summary =
+            Arc::new(engine).pass(&request, told_to_end()).await.map_err(|error| Refusal::failed(&error))?;
         let now = Timestamp::now();
         self.print(&render::summary_text(&summary, now), &render::summary_json(&summary, now));
         Ok(exit_of(&summary))

@@ -5,6 +5,7 @@
 //! something was just learnt of, starts the actions, and goes on when the first of them ends. So a
 //! slow or dead CA, host or name server holds up nothing but its own.
 
+mod apart;
 mod ca;
 mod clean;
 mod deploy;
@@ -27,6 +28,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
+use self::apart::Apart;
 use crate::acme::{self, Ca};
 use crate::config::Config;
 use crate::deploy::Session;
@@ -107,9 +109,10 @@ impl Engine {
         })
     }
 
-    /// One pass to its end: until `stop` resolves or nothing is left but waiting.
+    /// One pass to its end: until `stop` resolves or nothing is left but waiting. Within a runtime of several
+    /// threads, certificates and hosts do not wait for each other's writes to the disk.
     pub async fn pass(
-        &self,
+        self: &Arc<Self>,
         request: &Request,
         stop: impl Future<Output = ()>,
     ) -> Result<Summary, StartError> {
@@ -118,6 +121,7 @@ impl Engine {
         for problem in unreadable.chain(&loaded.unreadable_debts).chain(&loaded.warnings) {
             self.tell(Event::Oddity(problem.clone()));
         }
+        let request = &Arc::new(request.clone());
         let mut pass = Pass::new(self, request, loaded.state);
         pass.summary.unreadable_debts = loaded.unreadable_debts;
         pass.start();
@@ -136,9 +140,10 @@ impl Engine {
             }
         }
         let interrupted = pass.summary.interrupted;
-        let (summary, observed) = pass.end();
+        let (summary, observed, work) = pass.end();
+        work.ended().await;
         if interrupted {
-            // Dropping the work has released the locks; what was presented is in the journal.
+            // The work has let go of its locks; what was presented is in the journal.
             let _ = tokio::time::timeout(LAST_CLEAN_UP, self.clean_up_everything(request)).await;
         }
         self.close_sessions().await;
@@ -163,8 +168,9 @@ impl Engine {
 
 /// A pass under way.
 struct Pass<'a> {
-    engine: &'a Engine,
-    request: &'a Request,
+    engine: &'a Arc<Engine>,
+    request: &'a Arc<Request>,
+    work: Apart,
     state: State,
     observed: Observed,
     seen: BTreeSet<HostName>,
@@ -181,11 +187,12 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(engine: &'a Engine, request: &'a Request, state: State) -> Self {
+    fn new(engine: &'a Arc<Engine>, request: &'a Arc<Request>, state: State) -> Self {
         let observed = engine.observer.judge_ours(&engine.store, &state, request);
         Self {
             engine,
             request,
+            work: Apart::new(),
             state,
             observed,
             seen: BTreeSet::new(),
@@ -222,10 +229,11 @@ impl<'a> Pass<'a> {
             .collect();
         for name in names {
             if self.request.issuing == Issuing::Due && engine.should_ask(&name, &self.state) {
-                self.running.push(Box::pin(async move {
+                let engine = Arc::clone(engine);
+                self.running.push(Box::pin(self.work.begin(async move {
                     engine.ask_renewal_info(&name).await;
                     Done::Asked(name)
-                }));
+                })));
             } else {
                 self.plan_issuing(&name);
             }
@@ -339,7 +347,7 @@ impl<'a> Pass<'a> {
         issuing: Issuing,
         deploying: Deploying,
     ) -> Plan {
-        let mut request = self.request.clone();
+        let mut request = Request::clone(self.request);
         request.issuing = issuing;
         request.deploying = deploying;
         if let Some(name) = only {
@@ -364,12 +372,12 @@ impl<'a> Pass<'a> {
                 && self.tried_issuing.insert(certificate.clone())
             {
                 self.issuing.insert(certificate.clone());
-                let (engine, request) = (self.engine, self.request);
+                let (engine, request) = (Arc::clone(self.engine), Arc::clone(self.request));
                 engine.tell(Event::Issuing(certificate.clone(), because));
-                self.running.push(Box::pin(async move {
-                    let outcome = engine.issue(&certificate, request).await;
+                self.running.push(Box::pin(self.work.begin(async move {
+                    let outcome = engine.issue(&certificate, &request).await;
                     Done::Issued(certificate, Box::new(outcome))
-                }));
+                })));
             }
         }
     }
@@ -383,11 +391,11 @@ impl<'a> Pass<'a> {
             if let Action::CleanUp { certificate, .. } = action
                 && !self.issuing.contains(&certificate)
             {
-                let engine = self.engine;
-                self.running.push(Box::pin(async move {
+                let engine = Arc::clone(self.engine);
+                self.running.push(Box::pin(self.work.begin(async move {
                     let result = engine.clean_up(&certificate).await;
                     Done::CleanedUp(certificate, result)
-                }));
+                })));
             }
         }
     }
@@ -449,18 +457,18 @@ impl<'a> Pass<'a> {
 
     fn start_deploying(&mut self, host: HostName, installs: Vec<Install>) {
         self.busy.insert(host.clone());
-        let engine = self.engine;
+        let engine = Arc::clone(self.engine);
         engine.tell(Event::Deploying(host.clone(), installs.clone()));
-        self.running.push(Box::pin(async move {
+        self.running.push(Box::pin(self.work.begin(async move {
             let outcomes = engine.deploy(&host, installs).await;
             Done::Deployed(host, outcomes)
-        }));
+        })));
     }
 
     /// What it came to; what waits is what a new plan would still leave waiting.
-    fn end(mut self) -> (Summary, Observed) {
+    fn end(mut self) -> (Summary, Observed, Apart) {
         self.summary.waiting = self.ask(None, None, self.request.issuing, self.request.deploying).waiting;
-        (self.summary, self.observed)
+        (self.summary, self.observed, self.work)
     }
 }
 

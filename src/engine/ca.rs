@@ -7,6 +7,7 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use super::apart::blocking;
 use super::issue::{LOCK_RETRY, boxed};
 use super::{Engine, lock};
 use crate::acme::{self, Ca};
@@ -90,7 +91,7 @@ impl Engine {
         let Ok(mut known) = self.store.certificate(name) else { return };
         if known.newest().is_some_and(|(_, version)| version.fingerprint == fingerprint) {
             known.renewal_info = Some(info);
-            if let Err(error) = self.store.save_certificate(&cert_lock, &known) {
+            if let Err(error) = blocking(|| self.store.save_certificate(&cert_lock, &known)) {
                 tracing::warn!(certificate = %name, "cannot note the CA's renewal window: {error}");
             }
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::apart::blocking;
 use super::{Engine, Event};
 use crate::dns::{Change, TxtRecord};
 use crate::model::name::{CertName, DnsAccountName};
@@ -93,7 +94,7 @@ impl Engine {
                         .await
                         .map_err(|error| Problem::of(&error))?;
                 }
-                self.store.settle_debt(debt).map_err(|error| Problem::of(&error))
+                blocking(|| self.store.settle_debt(debt)).map_err(|error| Problem::of(&error))
             }
         });
         let results = futures::future::join_all(removals).await;

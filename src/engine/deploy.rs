@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use jiff::Timestamp;
 
+use super::apart::blocking;
 use super::{Engine, Event, lock};
 use crate::deploy::{self, Bundle, ConnectError, Deployed, NotProven, Proof, Prove, Session};
 use crate::model::desired::{Certificate, Host};
@@ -82,7 +83,7 @@ impl Engine {
         let mut results: BTreeMap<CertName, std::result::Result<Deployed, Problem>> = BTreeMap::new();
         let mut bundles = Vec::new();
         for install in &installs {
-            match self.bundle(install) {
+            match blocking(|| self.bundle(install)) {
                 Ok(bundle) => bundles.push(bundle),
                 Err(error) => {
                     results.insert(install.certificate.clone(), Err(Problem::of(&error)));
@@ -174,7 +175,7 @@ impl Engine {
                 outcomes.push(Outcome { certificate, version, facts: Some(known.clone()), looks, result });
             }
         };
-        if let Err(error) = self.store.update_host(host, &mut settle) {
+        if let Err(error) = blocking(|| self.store.update_host(host, &mut settle)) {
             // What is on the host can be observed again; that it is not noted costs one transaction.
             settle(&mut BTreeMap::new());
             self.tell(Event::NotNoted(Problem::of(&error)));

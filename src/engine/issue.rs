@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use super::apart::blocking;
 use super::{Engine, Event, lock};
 use crate::acme::{self, Ca, Issued, Journal, Step, Wanted};
 use crate::model::desired::{Certificate, Issuer};
@@ -215,7 +216,7 @@ impl Engine {
             NextAttempt::AfterChange => None,
         };
         known.failure = Some(failure);
-        let saved = self.store.save_certificate(cert_lock, &known);
+        let saved = blocking(|| self.store.save_certificate(cert_lock, &known));
         if let Err(error) = saved {
             // The first problem is the one to mend; that it could not be noted is said beside it.
             self.tell(Event::NotNoted(Problem::of(&error)));
@@ -232,7 +233,7 @@ impl Engine {
         let until = Instant::now() + self.lock_wait;
         let mut said = None;
         loop {
-            match self.store.lock_certificate(name, doing, Timestamp::now()) {
+            match blocking(|| self.store.lock_certificate(name, doing, Timestamp::now())) {
                 Ok(held) => return Ok(Some(held)),
                 Err(LockError::Held(holder)) => {
                     let holder = in_words(holder);
@@ -276,13 +277,13 @@ impl Attempt<'_> {
     async fn run(&self) -> Result<VersionNumber, Error> {
         let issuer = &self.engine.config.desired.issuers[&self.certificate.issuer];
         let ca = self.engine.ca(issuer).await.map_err(|error| Error::Ca(self.name().clone(), error))?;
-        let (key_pem, resume) = self.key(issuer)?;
+        let (key_pem, resume) = blocking(|| self.key(issuer))?;
         let resumed = resume.is_some();
         match self.order(&ca, issuer, key_pem, resume).await {
             // An order that an earlier run left can have ended meanwhile: then a new one. A new one
             // that ends badly is this attempt's failure: another would only burn the CA's limits.
             Err(Error::Acme(_, error)) if resumed && error.order_is_over() => {
-                let (key_pem, resume) = self.key(issuer)?;
+                let (key_pem, resume) = blocking(|| self.key(issuer))?;
                 self.order(&ca, issuer, key_pem, resume).await
             }
             result => result,
@@ -317,7 +318,7 @@ impl Attempt<'_> {
             }
             Error::Acme(self.name().clone(), error)
         })?;
-        self.keep(issuer, issued, key_pem)
+        blocking(|| self.keep(issuer, issued, key_pem))
     }
 
     /// The key of the open order, if there is one for just this, else a new one, durable.
@@ -433,7 +434,7 @@ impl Journal for Attempt<'_> {
         if let Some(order) = &mut known.order {
             order.url = Some(url.to_owned());
         }
-        self.engine.store.save_certificate(self.cert_lock, &known).map_err(boxed)
+        blocking(|| self.engine.store.save_certificate(self.cert_lock, &known)).map_err(boxed)
     }
 }
 

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 use jiff::Timestamp;
 
+use super::apart::blocking;
 use super::clean::NoAccount;
 use super::issue::{Attempt, boxed};
 use crate::acme::{Challenge, Solver};
@@ -43,7 +44,7 @@ impl Solver for Attempt<'_> {
                     value: value.clone(),
                     since: Timestamp::now(),
                 };
-                engine.store.add_debt(&debt).map_err(boxed)?;
+                blocking(|| engine.store.add_debt(&debt)).map_err(boxed)?;
                 changes.push(Change::Add(TxtRecord {
                     zone: debt.zone,
                     owner: debt.owner,
