@@ -4,30 +4,37 @@
 //! on with one that an earlier run began: wherever a run is cut off, the order's URL and the key
 //! are durable before the CA can issue, so that the next run fetches the same certificate.
 
+mod account;
 mod budget;
 mod call;
+mod chain;
 mod check;
 mod error;
+mod glance;
 mod http;
 mod key;
 mod order;
 mod problem;
+mod take_over;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use instant_acme::{Account, AccountCredentials, CertificateIdentifier, NewAccount};
+use instant_acme::{Account, AccountCredentials, CertificateIdentifier};
 use jiff::Timestamp;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+pub use account::{AccountFacts, account_facts};
 pub use call::{CallError, RootCause, Violation};
 pub use check::CheckError;
 pub use error::{Cause, CredentialsFault, Doing, Error, Reasons};
+pub use glance::{Glance, glance};
 pub use key::{KeyError, new_key};
 pub use problem::Refusal;
+pub use take_over::{AccountKeyError, TakeOverError, TakenOver, credentials_of_jwk, take_over};
 
 use self::call::{Tries, Twice};
 use self::http::{Http, Session};
@@ -35,6 +42,7 @@ use crate::model::cert::Leaf;
 use crate::model::desired::{Issuer, KeyType};
 use crate::model::name::{Domain, IssuerName};
 use crate::model::problem::{Diagnose, plain};
+use crate::model::state::Proof;
 
 /// A connection to one issuer, with our account there.
 ///
@@ -48,7 +56,16 @@ struct Inner {
     credentials: Zeroizing<String>,
 }
 
+/// What ties a new account to one that a person made on the CA's web site (RFC 8555 section 7.3.4).
+pub struct Binding {
+    /// The CA's name for it.
+    pub key_id: String,
+    /// The MAC key, decoded.
+    pub hmac_key: Zeroizing<Vec<u8>>,
+}
+
 /// Where the credentials of our accounts are kept. Short, blocking calls.
+#[async_trait]
 pub trait Accounts: Send + Sync {
     /// The credentials (JSON, secret) saved for that issuer's directory.
     fn load(
@@ -64,6 +81,12 @@ pub trait Accounts: Send + Sync {
         directory: &str,
         credentials: &str,
     ) -> Result<(), Box<dyn Diagnose + Send + Sync>>;
+
+    /// What a new account is bound to, if certs.toml says so; asked only when one is registered.
+    async fn binding(&self, issuer: &IssuerName) -> Result<Option<Binding>, Box<dyn Diagnose + Send + Sync>> {
+        let _ = issuer;
+        Ok(None)
+    }
 }
 
 /// Where the order under way is recorded. Short, blocking calls.
@@ -87,6 +110,8 @@ pub struct Challenge {
     pub domain: Domain,
     /// The record's value.
     pub value: String,
+    /// What the value is made from.
+    pub proof: Proof,
 }
 
 /// A certificate that is asked for.
@@ -95,6 +120,10 @@ pub struct Wanted {
     pub domains: Vec<Domain>,
     /// The type of its key.
     pub key: KeyType,
+    /// The profile that the CA is to issue it by, one of those that it offers.
+    pub profile: Option<String>,
+    /// Who should have signed the top of the chain (common name); another chain is taken where none is.
+    pub preferred_chain: Option<String>,
     /// ARI identifier of the certificate it replaces, from the same CA and account.
     pub replaces: Option<String>,
     /// URL of an order for the same domains and key that an earlier run began.
@@ -129,6 +158,10 @@ pub struct Issued {
     pub chain: String,
     /// Both, leaf first.
     pub fullchain: String,
+    /// Common name of who signed the last certificate of the chain, safe to show.
+    pub top: String,
+    /// Who signed the tops of the chains that were offered, when the preferred was not among them.
+    pub offered: Vec<String>,
 }
 
 /// When a CA suggests to renew.
@@ -145,31 +178,20 @@ pub struct Suggestion {
 impl Ca {
     /// Connects: one request for the directory; the first time ever also registers the account.
     pub async fn open(issuer: &Issuer, accounts: &dyn Accounts) -> Result<Self, Error> {
-        let tls = tls(issuer)?;
-        let failed = |doing| move |cause| Error::Call { issuer: issuer.name.clone(), doing, cause };
-        let mut tries = Tries::new();
-        let http = loop {
-            match Http::open(&issuer.directory, tls.clone()).await {
-                Ok(http) => break http,
-                Err(error) => tries.again(error, Twice::Harmless).await.map_err(failed(Doing::Directory))?,
-            };
-        };
-        let accounts_failed = |verb| {
-            move |cause: Box<dyn Diagnose + Send + Sync>| Error::Accounts {
-                issuer: issuer.name.clone(),
-                verb,
-                cause: cause.into(),
-            }
-        };
-        let loaded = accounts.load(&issuer.name, &issuer.directory).map_err(accounts_failed("load"))?;
+        let http = connect(issuer).await?;
+        let loaded = accounts.load(&issuer.name, &issuer.directory).map_err(|cause| Error::Accounts {
+            issuer: issuer.name.clone(),
+            verb: "load",
+            cause: cause.into(),
+        })?;
         let credentials = match loaded {
             Some(credentials) => credentials,
-            None => {
-                let made = register(&http, issuer).await.map_err(failed(Doing::Register))?;
-                accounts.save(&issuer.name, &issuer.directory, &made).map_err(accounts_failed("save"))?;
-                made
-            }
+            None => account::register(&http, issuer, accounts).await?,
         };
+        Self::with(issuer, http, credentials)
+    }
+
+    fn with(issuer: &Issuer, http: Http, credentials: Zeroizing<String>) -> Result<Self, Error> {
         match serde_json::from_str(&credentials) {
             Ok(Saved { directory: Some(saved) }) if saved == issuer.directory => {}
             Ok(_) => return Err(bad_credentials(&issuer.name, CredentialsFault::OtherDirectory)),
@@ -189,6 +211,7 @@ impl Ca {
         solver: &dyn Solver,
         progress: &(dyn Fn(Step) + Sync),
     ) -> Result<Issued, Error> {
+        self.check_profile(wanted)?;
         let session = self.0.http.session();
         let account = self.account(&session).await?;
         let run = order::Run {
@@ -204,6 +227,20 @@ impl Ca {
         session.close();
         tracing::debug!(issuer = %self.0.issuer, requests = session.requests(), ok = issued.is_ok(), "order");
         issued
+    }
+
+    /// A profile that the CA does not offer costs no request.
+    fn check_profile(&self, wanted: &Wanted) -> Result<(), Error> {
+        let Some(profile) = &wanted.profile else { return Ok(()) };
+        let offered = self.0.http.profiles();
+        if offered.contains(profile) {
+            return Ok(());
+        }
+        Err(Error::Profile {
+            issuer: self.0.issuer.clone(),
+            profile: profile.clone(),
+            offered: offered.to_vec(),
+        })
     }
 
     /// Whether the CA offers renewal information.
@@ -257,21 +294,20 @@ fn bad_credentials(issuer: &IssuerName, reason: CredentialsFault) -> Error {
     Error::Credentials { issuer: issuer.clone(), reason }
 }
 
-/// Creates the account. A crash before it is saved leaves one behind at the CA that nobody uses.
-async fn register(http: &Http, issuer: &Issuer) -> Result<Zeroizing<String>, CallError> {
-    let contact: Vec<&str> = issuer.contact.iter().map(String::as_str).collect();
-    let wanted = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
+/// Fetches the directory.
+async fn connect(issuer: &Issuer) -> Result<Http, Error> {
+    let tls = tls(issuer)?;
     let mut tries = Tries::new();
-    let credentials = loop {
-        let builder = Account::builder_with_http(Box::new(http.session()));
-        match builder.create(&wanted, issuer.directory.clone(), None).await {
-            Ok((_, credentials)) => break credentials,
-            Err(error) => tries.again(error, Twice::Harmful).await?,
+    loop {
+        match Http::open(&issuer.directory, tls.clone()).await {
+            Ok(http) => return Ok(http),
+            Err(error) => tries.again(error, Twice::Harmless).await.map_err(|cause| Error::Call {
+                issuer: issuer.name.clone(),
+                doing: Doing::Directory,
+                cause,
+            })?,
         };
-    };
-    serde_json::to_string(&credentials)
-        .map(Zeroizing::new)
-        .map_err(|error| CallError::Garbled(error.to_string()))
+    }
 }
 
 /// TLS for the CA's own service: `directory-ca` if set, else what this machine trusts.

@@ -27,7 +27,8 @@ pub use file::{LoadError, find, load};
 use crate::dns::Account;
 use crate::kind::{Context, Item, Section, address, listed, near, quoted};
 use crate::model::desired::Desired;
-use crate::model::name::{DnsAccountName, GroupName, HostName, NameError};
+use crate::model::name::{DnsAccountName, GroupName, HostName, IssuerName, NameError};
+use crate::secret::Secret;
 
 /// What certs.toml says.
 #[derive(Clone)]
@@ -42,10 +43,23 @@ pub struct Config {
     pub desired: Desired,
     /// The DNS accounts.
     pub dns: BTreeMap<DnsAccountName, Arc<Account>>,
+    /// What new accounts are bound to, where an issuer wants that.
+    pub external_accounts: BTreeMap<IssuerName, ExternalAccount>,
     /// The groups of hosts; certificates have them resolved already.
     pub groups: BTreeMap<GroupName, Vec<HostName>>,
+    /// The secrets that the file names: line, key, and where each is.
+    pub secrets: Vec<(usize, String, Secret)>,
     /// What a person should look at.
     pub warnings: Vec<Mistake>,
+}
+
+/// An account that a person made on a CA's web site, for ours to be bound to (RFC 8555 section 7.3.4).
+#[derive(Debug, Clone)]
+pub struct ExternalAccount {
+    /// The CA's name for it.
+    pub key_id: String,
+    /// Its MAC key, in base64url.
+    pub hmac_key: Secret,
 }
 
 impl fmt::Debug for Config {
@@ -75,7 +89,7 @@ pub fn parse_with_keys(text: &str, path: &Path) -> Result<(Config, Keys), Mistak
     let context = Context::new(&path.display().to_string(), text, &base);
     let config = read(text, absolute, &context);
     let (warnings, keys) = context.finish()?;
-    Ok((Config { warnings, ..config }, keys))
+    Ok((Config { warnings, secrets: keys.secrets.clone(), ..config }, keys))
 }
 
 /// Reads the file as far as it can be understood; what cannot is recorded in `context`.
@@ -86,7 +100,9 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
         nameservers: Vec::new(),
         desired: Desired::default(),
         dns: BTreeMap::new(),
+        external_accounts: BTreeMap::new(),
         groups: BTreeMap::new(),
+        secrets: Vec::new(),
         warnings: Vec::new(),
     };
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -117,8 +133,9 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
     let mut scope = certificate::Scope::default();
     for Named { text, name, section, said } in named(&mut top, "issuer") {
         scope.issuers.insert(text, said);
-        let issuer = name.and_then(|name| issuer::read(name, section));
-        config.desired.issuers.extend(issuer.map(|issuer| (issuer.name.clone(), issuer)));
+        let Some((issuer, account)) = name.and_then(|name| issuer::read(name, section)) else { continue };
+        config.external_accounts.extend(account.map(|account| (issuer.name.clone(), account)));
+        config.desired.issuers.insert(issuer.name.clone(), issuer);
     }
     for Named { text, name, section, said } in named(&mut top, "dns") {
         scope.accounts.insert(text, said);

@@ -6,7 +6,9 @@
 //! nothing, is whether visitors get the new certificate. So the host is looked at from outside, and what is
 //! not served there is put back.
 
+mod connect;
 pub mod error;
+pub mod examine;
 pub mod host_key;
 pub mod identity;
 pub mod outcome;
@@ -21,7 +23,9 @@ use futures::future::join_all;
 use zeroize::Zeroizing;
 
 pub use error::{ConnectError, InstallError, NotPutBack};
+pub use examine::{Inventory, NginxConfig, Tested};
 pub use outcome::{Answer, NotInstalled, Outcome, Reload};
+pub use protocol::Place;
 pub use ssh::Session;
 
 use crate::model::desired::Host;
@@ -90,11 +94,11 @@ pub struct Proof {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotProven {
     /// Some address serves another certificate where ours has been, or should be.
-    Other(Problem),
+    Other(Box<Problem>),
     /// Nothing there uses it: there is no name to ask for, or what is served has never been ours.
-    Unused(Problem),
+    Unused(Box<Problem>),
     /// Some address does not answer, although it did before, or was never asked.
-    Unreachable(Problem),
+    Unreachable(Box<Problem>),
 }
 
 /// What a deploy came to, for one certificate.

@@ -14,10 +14,18 @@ use async_trait::async_trait;
 
 use crate::kind::Kind;
 use crate::model::name::DnsAccountName;
+use crate::model::state::Proof;
 
+pub mod acme_dns;
+mod caa;
 mod diagnose;
 mod error;
+pub mod exec;
+pub mod http;
+pub mod httpreq;
 pub mod lookup;
+mod mode;
+pub mod powerdns;
 mod propagation;
 pub mod rfc2136;
 mod servers;
@@ -25,13 +33,15 @@ mod sighting;
 mod wire;
 pub mod zones;
 
+pub use caa::{Caa, CaaSet, Verdict};
 pub use error::{Error, SharedError};
 pub use lookup::{ChallengeName, Lookup};
 pub use sighting::{Lagging, Sighting, View};
 pub use zones::Zones;
 
-/// The providers. To add one: write dns/NAME.rs with a `KIND`, add it here.
-pub const KINDS: &[Kind<dyn Provider>] = &[rfc2136::KIND];
+/// The providers. To add one: write dns/NAME.rs with a `KIND`, add it here, and its bench to tests/it/providers.rs.
+pub const KINDS: &[Kind<dyn Provider>] =
+    &[rfc2136::KIND, acme_dns::KIND, exec::KIND, httpreq::KIND, powerdns::KIND];
 
 /// A named provider account.
 #[derive(Debug, Clone)]
@@ -98,6 +108,8 @@ pub struct TxtRecord {
     pub value: String,
     /// Its time to live in seconds.
     pub ttl: u32,
+    /// What the value is made from, where that is known.
+    pub proof: Option<Proof>,
 }
 
 /// What is to become of a record.
@@ -126,6 +138,12 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// Idempotent: what is there already, or gone already, is success. Ends within a deadline
     /// of the provider's own. After an error some of the changes may have been applied.
     async fn apply(&self, zone: &str, changes: &[Change]) -> Result<(), Error>;
+
+    /// Whether several changes at once are cheaper than one after the other. Where they are not, each
+    /// is given alone: it then has a result of its own, and is never made twice because another failed.
+    fn batches(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,17 @@
 //! Everything that is formatted for people or programs: events, plan, summary, report, problems.
 
+mod check;
+mod history;
 mod progress;
 mod report;
+mod scan;
 mod summary;
 
+pub use check::{check_json, check_text};
+pub use history::{history_json, history_table};
 pub use progress::Progress;
 pub use report::{report_json, report_table};
+pub use scan::{scan_json, scan_text};
 pub use summary::{summary_json, summary_text};
 
 use std::fmt::Write;
@@ -59,9 +65,9 @@ pub fn plan_text(plan: &Plan) -> String {
                     debts.len()
                 );
             }
-            Action::Issue { certificate, because, resumes } => {
+            Action::Issue { certificate, issuer, because, resumes } => {
                 let resumes = if *resumes { ", takes up the open order" } else { "" };
-                let _ = writeln!(text, "  issue     {certificate}: {because}{resumes}");
+                let _ = writeln!(text, "  issue     {certificate}: {because}, by {issuer}{resumes}");
             }
             Action::Deploy { host, installs } => {
                 for install in installs {
@@ -96,9 +102,9 @@ fn action_json(action: &Action) -> Vec<Value> {
         Action::CleanUp { certificate, debts } => {
             vec![json!({ "action": "clean-up", "certificate": certificate, "records": debts.len() })]
         }
-        Action::Issue { certificate, because, resumes } => {
+        Action::Issue { certificate, issuer, because, resumes } => {
             vec![
-                json!({ "action": "issue", "certificate": certificate, "because": because.to_string(), "resumes": resumes }),
+                json!({ "action": "issue", "certificate": certificate, "issuer": issuer, "because": because.to_string(), "resumes": resumes }),
             ]
         }
         Action::Deploy { host, installs } => installs

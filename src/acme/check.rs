@@ -112,7 +112,22 @@ pub(super) fn check(
         }
     }
     let written: Vec<String> = blocks.iter().map(|der| block(der)).collect();
-    Ok(Issued { leaf, cert: written[0].clone(), chain: written[1..].concat(), fullchain: written.concat() })
+    Ok(Issued {
+        leaf,
+        cert: written[0].clone(),
+        chain: written[1..].concat(),
+        fullchain: written.concat(),
+        // Its issuer's name; every chain has a first certificate.
+        top: parsed.last().map(signer).unwrap_or_default(),
+        offered: Vec::new(),
+    })
+}
+
+/// Common name of who signed a certificate, else the whole name.
+fn signer(certificate: &X509Certificate<'_>) -> String {
+    let name = certificate.issuer();
+    let common = name.iter_common_name().next().and_then(|name| name.as_str().ok());
+    plain(&common.map_or_else(|| name.to_string(), str::to_owned))
 }
 
 fn check_leaf(leaf: &Leaf, domains: &[Domain], public_key: &[u8], now: Timestamp) -> Result<(), CheckError> {

@@ -63,6 +63,34 @@ pub enum Error {
         /// What is wrong with them.
         reason: CredentialsFault,
     },
+    /// What a new account is to be bound to cannot be read.
+    #[error("cannot read the external account key of `{issuer}`")]
+    NoBinding {
+        /// The issuer.
+        issuer: IssuerName,
+        /// Why.
+        #[source]
+        cause: Cause,
+    },
+    /// The CA does not take what a new account is to be bound to.
+    #[error("`{issuer}` does not take the external account key (eab) of certs.toml")]
+    Binding {
+        /// The issuer.
+        issuer: IssuerName,
+        /// Its words.
+        #[source]
+        cause: CallError,
+    },
+    /// The CA does not offer the profile.
+    #[error("`{issuer}` does not offer the profile `{}`, {}", plain(.profile), offers(.offered))]
+    Profile {
+        /// The issuer.
+        issuer: IssuerName,
+        /// What was asked for.
+        profile: String,
+        /// What it offers, safe to show.
+        offered: Vec<String>,
+    },
     /// A request to the CA came to nothing.
     #[error("cannot {doing} at `{issuer}`")]
     Call {
@@ -134,6 +162,13 @@ pub enum Error {
     },
 }
 
+fn offers(profiles: &[String]) -> String {
+    match profiles {
+        [] => "it has no profiles".to_owned(),
+        profiles => format!("it has {}", profiles.join(", ")),
+    }
+}
+
 /// A step of the conversation with the CA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doing {
@@ -157,6 +192,8 @@ pub enum Doing {
     Download,
     /// Ask for renewal information.
     RenewalInfo,
+    /// Revoke a certificate.
+    Revoke,
 }
 
 impl fmt::Display for Doing {
@@ -172,6 +209,7 @@ impl fmt::Display for Doing {
             Self::Finalize => "finalize the order",
             Self::Download => "fetch the certificate",
             Self::RenewalInfo => "ask for renewal information",
+            Self::Revoke => "revoke the certificate",
         })
     }
 }
@@ -256,6 +294,32 @@ impl Error {
         }
     }
 
+    /// Whether it is this issuer that failed, so that another may do better: it is down, refuses, limits us,
+    /// or does not know us. Not when our own side failed, or our DNS as the CA sees it; and not while it still
+    /// works on the order.
+    pub fn is_of_the_issuer(&self) -> bool {
+        match self {
+            Self::DirectoryCa { .. }
+            | Self::NoDirectoryCa { .. }
+            | Self::Accounts { .. }
+            | Self::Credentials { .. }
+            | Self::NoBinding { .. }
+            | Self::Binding { .. }
+            | Self::Profile { .. }
+            | Self::OrderGone { .. }
+            | Self::Timeout { .. }
+            | Self::Certificate { .. } => true,
+            Self::Call { cause, .. } => !matches!(cause, CallError::NotYet { .. } | CallError::Client(_)),
+            Self::Invalid { .. } => self.blame() != Blame::Dns,
+            Self::NoRoots { .. }
+            | Self::Tls(_)
+            | Self::Journal(_)
+            | Self::Solver { .. }
+            | Self::Key(_)
+            | Self::NoRenewalInfo { .. } => false,
+        }
+    }
+
     /// Not before this time, where the CA named one.
     pub fn not_before(&self) -> Option<Timestamp> {
         match self.retry() {
@@ -267,9 +331,10 @@ impl Error {
     fn inner(&self) -> Option<&dyn Diagnose> {
         match self {
             Self::Call { cause, .. } => Some(cause),
-            Self::Accounts { cause, .. } | Self::Solver { cause, .. } | Self::Journal(cause) => {
-                Some(cause.diagnosis())
-            }
+            Self::Accounts { cause, .. }
+            | Self::NoBinding { cause, .. }
+            | Self::Solver { cause, .. }
+            | Self::Journal(cause) => Some(cause.diagnosis()),
             Self::Key(cause) => Some(cause),
             _ => None,
         }
@@ -283,6 +348,8 @@ impl Diagnose for Error {
             Self::NoRoots { .. } => "acme.no-roots",
             Self::Tls(_) => "acme.client",
             Self::Credentials { .. } => "acme.credentials",
+            Self::Binding { .. } => "acme.external-account-refused",
+            Self::Profile { .. } => "acme.invalid-profile",
             Self::Invalid { reasons, .. } => strictest(&reasons.0).map_or("acme.invalid", |kind| kind.code),
             Self::OrderGone { .. } => "acme.order-gone",
             Self::Timeout { .. } => "acme.timeout",
@@ -290,6 +357,7 @@ impl Diagnose for Error {
             Self::NoRenewalInfo { .. } => "acme.no-renewal-info",
             Self::Call { .. }
             | Self::Accounts { .. }
+            | Self::NoBinding { .. }
             | Self::Solver { .. }
             | Self::Journal(_)
             | Self::Key(_) => self.inner().map_or("acme.refused", Diagnose::code),
@@ -298,7 +366,10 @@ impl Diagnose for Error {
 
     fn blame(&self) -> Blame {
         match self {
-            Self::DirectoryCa { .. } | Self::NoDirectoryCa { .. } => Blame::Operator,
+            Self::DirectoryCa { .. }
+            | Self::NoDirectoryCa { .. }
+            | Self::Binding { .. }
+            | Self::Profile { .. } => Blame::Operator,
             Self::NoRoots { .. } | Self::Tls(_) | Self::Credentials { .. } => Blame::Machine,
             Self::Invalid { reasons, .. } => strictest(&reasons.0).map_or(Blame::Issuer, |kind| kind.blame),
             _ => self.inner().map_or(Blame::Issuer, Diagnose::blame),
@@ -310,6 +381,7 @@ impl Diagnose for Error {
             Self::Invalid { reasons, .. } if strictest(&reasons.0).is_some_and(|kind| kind.after_change) => {
                 Retry::AfterChange
             }
+            Self::Profile { .. } => Retry::AfterChange,
             _ => self.inner().map_or(Retry::Backoff, Diagnose::retry),
         }
     }
@@ -324,29 +396,45 @@ impl Diagnose for Error {
                     "install the system's CA certificates, or set `issuer.{issuer}.directory-ca`"
                 ));
             }
+            Self::Binding { issuer, .. } => {
+                return Some(format!(
+                    "a key can be used once: make a new one on the CA's web site, put it into `issuer.{issuer}.eab`"
+                ));
+            }
+            Self::Profile { issuer, offered, .. } => {
+                return Some(match offered.is_empty() {
+                    true => format!("remove `profile` where it concerns `{issuer}`"),
+                    false => format!("set `profile` to one of {}, or remove it", offered.join(", ")),
+                });
+            }
             _ => return self.inner().and_then(Diagnose::hint),
         };
         match self.code() {
+            "acme.unauthorized" if matches!(self, Self::Call { doing: Doing::Revoke, .. }) => {
+                Some("only the account that it was issued to may revoke it".to_owned())
+            }
             "acme.untrusted" => Some(format!(
                 "if the CA is a private one, set `issuer.{issuer}.directory-ca` to the PEM file of its root"
             )),
             "acme.account-unknown" => Some(format!(
-                "if the CA lost it, run `certfleet account register {issuer}`; CAA records that name the old account must follow"
+                "if the CA lost it, run `certfleet account register {issuer} --replace`; CAA records that name the old account must follow"
             )),
             "acme.rejected-identifier" | "acme.unsupported-identifier" => {
                 Some("remove the name from `domains`, or use another `issuer`".to_owned())
             }
             "acme.caa" => {
-                Some("let the CA in by the domain's CAA records, or use another `issuer`".to_owned())
+                Some("let the CA in by the domain's CAA records, then `certfleet renew --force`; or use another `issuer`".to_owned())
             }
             "acme.bad-csr" | "acme.bad-public-key" => {
                 Some("use another `key` or another `issuer`".to_owned())
             }
             "acme.invalid-contact" => Some(format!("correct `issuer.{issuer}.contact`")),
             "acme.user-action-required" => Some("read what the CA asks for on the page it names".to_owned()),
-            "acme.external-account-required" => Some(
-                "this CA wants accounts bound to one made on its web site; use another `issuer`".to_owned(),
-            ),
+            "acme.external-account-required" => Some(format!(
+                "get a key id and an HMAC key on the CA's web site, and add to [issuer.{issuer}] \
+                 `eab = {{ key-id = \"…\", hmac-key = {{ file = \"…\" }} }}`"
+            )),
+            "acme.invalid-profile" => Some("set `profile` to one that the CA offers, or remove it".to_owned()),
             _ => None,
         }
     }

@@ -4,12 +4,13 @@
 //! `Retry-After` header and every answer that is not JSON. So every answer is read here first:
 //! what passes on to instant-acme is a success or a refused nonce, nothing else.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{DATE, LINK, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
@@ -29,6 +30,10 @@ struct Inner {
     directory_url: Uri,
     directory: Directory,
     directory_body: Bytes,
+    /// The profiles that its orders can have, safe to show.
+    profiles: Vec<String>,
+    /// The time at the CA when it sent the directory.
+    date: Option<Timestamp>,
     /// Nonces that ended orders left over, and when they came.
     nonces: Mutex<Vec<(HeaderValue, Instant)>>,
 }
@@ -43,6 +48,16 @@ struct Directory {
     revoke_cert: Option<String>,
     key_change: Option<String>,
     renewal_info: Option<String>,
+    #[serde(default)]
+    meta: Meta,
+}
+
+/// What a directory says of the CA.
+#[derive(Default, Deserialize)]
+struct Meta {
+    /// By name, each with a description (draft-ietf-acme-profiles).
+    #[serde(default)]
+    profiles: BTreeMap<String, serde_json::Value>,
 }
 
 impl Http {
@@ -73,13 +88,39 @@ impl Http {
         for url in [&directory.revoke_cert, &directory.key_change, &directory.renewal_info] {
             url.as_deref().map_or(Ok(()), |url| https(url).map(drop))?;
         }
-        let nonces = Mutex::default();
-        Ok(Self(Arc::new(Inner { client, directory_url, directory, directory_body: body, nonces })))
+        let profiles = directory.meta.profiles.keys().take(MAX_PROFILES).map(|name| plain(name)).collect();
+        let date = headers.get(DATE).and_then(|date| {
+            jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date.to_str().ok()?).ok()
+        });
+        Ok(Self(Arc::new(Inner {
+            client,
+            directory_url,
+            profiles,
+            directory,
+            directory_body: body,
+            date,
+            nonces: Mutex::default(),
+        })))
     }
 
     /// Whether the CA offers renewal information (RFC 9773).
     pub(super) fn has_ari(&self) -> bool {
         self.0.directory.renewal_info.is_some()
+    }
+
+    /// The profiles that the CA offers.
+    pub(super) fn profiles(&self) -> &[String] {
+        &self.0.profiles
+    }
+
+    /// The directory as it came.
+    pub(super) fn directory_body(&self) -> &[u8] {
+        &self.0.directory_body
+    }
+
+    /// The time at the CA when it sent the directory.
+    pub(super) fn date(&self) -> Option<Timestamp> {
+        self.0.date
     }
 
     /// A client for one conversation, whose requests follow each other.
@@ -116,6 +157,11 @@ struct Seen {
     retry_after: Option<Duration>,
     location: Option<String>,
     nonce: Option<HeaderValue>,
+    /// Other chains to the same leaf.
+    alternates: Vec<String>,
+    /// The body of the last answer, while it is asked for.
+    body: Option<Bytes>,
+    keeps_body: bool,
 }
 
 impl Session {
@@ -139,6 +185,24 @@ impl Session {
         self.with(|seen| seen.location.take())
     }
 
+    /// Where the last answer says that the same is to be had with another chain (RFC 8555 section 7.4.2).
+    pub(super) fn alternates(&self) -> Vec<String> {
+        self.with(|seen| seen.alternates.clone())
+    }
+
+    /// From now on keeps what instant-acme would not pass on: an answer that is not JSON.
+    pub(super) fn keep_body(&self) {
+        self.with(|seen| (seen.keeps_body, seen.body) = (true, None));
+    }
+
+    /// The answer that was kept, once.
+    pub(super) fn kept_body(&self) -> Option<Bytes> {
+        self.with(|seen| {
+            seen.keeps_body = false;
+            seen.body.take()
+        })
+    }
+
     /// Leaves the nonce of the last answer to the next session.
     pub(super) fn close(&self) {
         if let Some(nonce) = self.with(|seen| seen.nonce.take()) {
@@ -157,6 +221,7 @@ impl Session {
             return Ok(response(StatusCode::OK, HeaderMap::from_iter([(REPLAY_NONCE, nonce)]), Bytes::new()));
         }
         let renewal_info = inner.directory.renewal_info.as_deref();
+        let is_post = request.method() == Method::POST;
         let is_renewal_info = request.method() == Method::GET
             && renewal_info.is_some_and(|base| request.uri().to_string().starts_with(base));
         self.with(|seen| {
@@ -182,6 +247,10 @@ impl Session {
         self.with(|seen| {
             seen.retry_after = wait;
             seen.nonce = headers.get(&REPLAY_NONCE).cloned();
+            if is_post && status.is_success() {
+                seen.alternates = alternates(&headers);
+                seen.body = seen.keeps_body.then(|| body.clone());
+            }
             if status == StatusCode::CREATED {
                 seen.location = headers.get(LOCATION).and_then(|url| url.to_str().ok()).map(str::to_owned);
             }
@@ -287,6 +356,24 @@ pub(super) fn https(url: &str) -> Result<Uri, Violation> {
     }
 }
 
+/// The URLs with `rel="alternate"` of `Link` headers (RFC 8288), as many as are worth a look.
+fn alternates(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all(LINK).into_iter().filter_map(|value| value.to_str().ok());
+    values
+        // A comma stands in a URL, too, but not before the `<` of the next.
+        .flat_map(|value| value.split('<').skip(1))
+        .filter_map(|link| link.split_once('>'))
+        .filter(|(_, parameters)| {
+            parameters.split([';', ',']).any(|parameter| {
+                let rel = parameter.trim().strip_prefix("rel=").unwrap_or_default();
+                rel.trim_matches('"').split_whitespace().any(|rel| rel.eq_ignore_ascii_case("alternate"))
+            })
+        })
+        .map(|(url, _)| url.to_owned())
+        .take(MAX_ALTERNATES)
+        .collect()
+}
+
 /// How long a `Retry-After` header asks us to wait (RFC 9110 section 10.2.3); `None` if it says nothing.
 fn retry_after(value: &HeaderValue, now: Timestamp) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
@@ -309,6 +396,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// An order with a hundred names is 20 KiB.
 const MAX_BODY: usize = 1024 * 1024;
 const MAX_URL: usize = 2048;
+/// Those in use have up to four of either.
+const MAX_PROFILES: usize = 20;
+const MAX_ALTERNATES: usize = 8;
 /// CAs keep nonces for minutes at least; one that is refused costs no more than asking for one.
 const NONCE_LIFE: Duration = Duration::from_secs(60);
 const MAX_NONCES: usize = 256;
@@ -334,6 +424,30 @@ mod tests {
         for garbage in ["", "-5", "soon", "1.5", "0x10", "12 34", "Sun, 99 Nov 1994 08:49:37 GMT"] {
             assert_eq!(waits(garbage), None, "{garbage}");
         }
+    }
+
+    #[test]
+    fn alternates_are_the_links_that_say_so() {
+        let links = |values: &[&'static str]| {
+            let headers = values.iter().map(|value| (LINK, HeaderValue::from_static(value)));
+            alternates(&headers.collect())
+        };
+        assert_eq!(links(&["<https://a.example/d>;rel=\"index\""]), Vec::<String>::new());
+        assert_eq!(
+            links(&[
+                "<https://a.example/1>;rel=\"alternate\"",
+                "<https://a.example/2?a,b>; title=x; rel=alternate, <https://a.example/up>; rel=\"up\"",
+            ]),
+            ["https://a.example/1", "https://a.example/2?a,b"]
+        );
+        assert_eq!(
+            links(&["<https://a.example/1", "rel=alternate", "<>;rel=alternates", ""]),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            links(&[concat!("<a>;rel=alternate,", "<b>;rel=alternate")].repeat(99)).len(),
+            MAX_ALTERNATES
+        );
     }
 
     #[test]

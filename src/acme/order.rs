@@ -17,6 +17,7 @@ use super::key::Key;
 use super::problem::Refusal;
 use super::{Challenge, Issued, Journal, Solver, Step, Wanted};
 use crate::model::name::{Domain, IssuerName};
+use crate::model::state::Proof;
 
 /// An order under way.
 pub(super) struct Run<'a> {
@@ -63,7 +64,9 @@ impl Run<'_> {
                 OrderStatus::Valid => {
                     (self.progress)(Step::Downloading);
                     let pem = time.spend(Doing::Download, download(&mut order)).await?;
-                    return self.accept(&pem, &key);
+                    let alternates = self.session.alternates();
+                    let issued = self.accept(&pem, &key)?;
+                    return Ok(self.prefer(issued, &alternates, &key).await);
                 }
                 OrderStatus::Invalid => {
                     let reasons = time.spend(Doing::Poll, reasons(&mut order)).await?;
@@ -84,6 +87,9 @@ impl Run<'_> {
             let mut new = NewOrder::new(&identifiers);
             if let Some(id) = &replaces {
                 new = new.replaces(id.clone());
+            }
+            if let Some(profile) = &self.wanted.profile {
+                new = new.profile(profile);
             }
             let error = match self.account.new_order(&new).await {
                 Ok(order) => {
@@ -188,7 +194,13 @@ impl Run<'_> {
         {
             return Err(Violation::Token(shown));
         }
-        Ok(Challenge { domain, value: challenge.key_authorization().dns_value() })
+        let key_authorization = challenge.key_authorization();
+        let proof = Proof {
+            domain: domain.clone(),
+            token: challenge.token.clone(),
+            key_authorization: key_authorization.as_str().to_owned(),
+        };
+        Ok(Challenge { domain, value: key_authorization.dns_value(), proof })
     }
 
     async fn present(&self, challenges: Vec<Challenge>) -> Result<(), Error> {
@@ -221,7 +233,7 @@ impl Run<'_> {
         }
     }
 
-    fn accept(&self, pem: &str, key: &Key) -> Result<Issued, Error> {
+    pub(super) fn accept(&self, pem: &str, key: &Key) -> Result<Issued, Error> {
         check::check(pem, &self.wanted.domains, &key.public(), Timestamp::now())
             .map_err(|cause| Error::Certificate { issuer: self.issuer.clone(), cause })
     }

@@ -1,8 +1,10 @@
 //! `[issuer.NAME]`
 
+use super::ExternalAccount;
 use crate::kind::{Item, Refusal, Remedy, Section, Value, listed, near};
 use crate::model::desired::Issuer;
 use crate::model::name::IssuerName;
+use crate::model::problem::plain;
 
 /// Issuers that are known by their name, with their directories.
 const KNOWN: &[(&str, &str)] = &[
@@ -18,8 +20,11 @@ const KNOWN: &[(&str, &str)] = &[
 pub(super) const SAMPLE: &str =
     "add\n[issuer.letsencrypt]\ncontact = [\"ops@example.org\"]\naccept-terms = true";
 
+/// Known issuers that bind each account to one that a person makes on their web site.
+const BINDING: [&str; 4] = ["google", "zerossl", "sslcom", "actalis"];
+
 /// Reads the table of the issuer `name`.
-pub(super) fn read(name: IssuerName, mut section: Section<'_>) -> Option<Issuer> {
+pub(super) fn read(name: IssuerName, mut section: Section<'_>) -> Option<(Issuer, Option<ExternalAccount>)> {
     let given = section.take("directory").map(|value| {
         Item::new("directory", value, section.context())
             .parsed("\"https://acme.example.org/directory\"", directory)
@@ -46,14 +51,72 @@ pub(super) fn read(name: IssuerName, mut section: Section<'_>) -> Option<Issuer>
     accept_terms(&mut section, directory.as_deref());
     let directory_ca = section.optional("directory-ca");
     let roots = section.optional("roots");
+    let external_account = external_account(&mut section, &name, directory.as_deref());
+    let profile = section.parsed("profile", "\"shortlived\"", profile);
+    let preferred_chain = section.parsed("preferred-chain", "\"ISRG Root X1\"", preferred_chain);
     section.finish();
-    Some(Issuer {
+    let issuer = Issuer {
         name,
         directory: directory?,
         contact: contact.into_iter().map(toml::Spanned::into_inner).collect(),
         directory_ca,
         roots,
-    })
+        profile,
+        preferred_chain,
+    };
+    Some((issuer, external_account))
+}
+
+/// What the account is bound to; issuers that are known to want it are named before they refuse.
+fn external_account(
+    section: &mut Section<'_>,
+    name: &IssuerName,
+    directory: Option<&str>,
+) -> Option<ExternalAccount> {
+    const EXAMPLE: &str = "{ key-id = \"…\", hmac-key = { file = \"/etc/certfleet/secrets/eab\" } }";
+    let known = KNOWN
+        .iter()
+        .any(|(known, url)| BINDING.contains(known) && (*known == name.as_str() || directory == Some(*url)));
+    let at = section.at();
+    if let Some(mut table) = section.table("eab", "eab") {
+        let key_id = table.required_parsed("key-id", "\"…\"", key_id);
+        let hmac_key = table.required("hmac-key", "{ file = \"/etc/certfleet/secrets/eab\" }");
+        table.finish();
+        return Some(ExternalAccount { key_id: key_id?, hmac_key: hmac_key? });
+    }
+    if known && directory.is_some() {
+        section.context().warning(
+            at,
+            format!("{} takes only accounts that are bound to one made on its web site", section.title()),
+            format!("get a key id and an HMAC key there, then add `eab = {EXAMPLE}`"),
+        );
+    }
+    None
+}
+
+fn key_id(text: &str) -> Result<String, Refusal> {
+    match text.trim() {
+        "" => Err(Refusal::new("it is empty", "copy it from the web site of the CA")),
+        id if plain(id) != id => Err(Refusal::new("it has characters that no key id has", "copy it anew")),
+        id => Ok(id.to_owned()),
+    }
+}
+
+/// The name of a profile, as the CA's directory has it.
+pub(super) fn profile(text: &str) -> Result<String, Refusal> {
+    word(text, "the names are in the CA's directory, as \"shortlived\"")
+}
+
+/// The common name of a root or intermediate.
+pub(super) fn preferred_chain(text: &str) -> Result<String, Refusal> {
+    word(text, "write the common name of who signed the top of the chain, as \"ISRG Root X1\"")
+}
+
+fn word(text: &str, hint: &str) -> Result<String, Refusal> {
+    if text.trim().is_empty() || plain(text) != text {
+        return Err(Refusal::new("it is no name", hint));
+    }
+    Ok(text.to_owned())
 }
 
 /// Taking a CA's terms is for a person: there is no default and no flag.

@@ -47,7 +47,7 @@ pub enum HostKeyError {
         /// How it is reached: address and port.
         address: String,
         /// The key it showed.
-        presented: Shown,
+        presented: Box<Shown>,
         /// Where its key was looked for.
         searched: Vec<PathBuf>,
     },
@@ -57,9 +57,9 @@ pub enum HostKeyError {
         /// The host's name.
         host: String,
         /// What was expected.
-        expected: Expectation,
+        expected: String,
         /// The key it showed.
-        presented: Shown,
+        presented: Box<Shown>,
     },
     /// It has no key of the expected kinds.
     #[error("`{host}` has no host key of the expected kind: expected was {expected}, it offers {offered}")]
@@ -67,7 +67,7 @@ pub enum HostKeyError {
         /// The host's name.
         host: String,
         /// What was expected.
-        expected: Expectation,
+        expected: String,
         /// The kinds of keys that it offers.
         offered: String,
     },
@@ -77,7 +77,7 @@ pub enum HostKeyError {
         /// The host's name.
         host: String,
         /// The key it showed.
-        presented: Shown,
+        presented: Box<Shown>,
         /// The file that says so.
         path: PathBuf,
     },
@@ -124,15 +124,14 @@ impl Diagnose for HostKeyError {
                      /etc/ssh/ssh_host_{}_key.pub` on the host itself (what ssh-keyscan says comes over the same \
                      network), then set `host-key = [\"{}\"]` in [host.{host}]",
                     if searched.is_empty() { "no file".to_owned() } else { searched.join(", ") },
-                    presented.family(),
-                    presented.line(),
+                    presented.family,
+                    presented.line,
                 ))
             }
             Self::Mismatch { host, presented, .. } => Some(format!(
                 "either the host got a new key or this is not the host; find out on its console (`ssh-keygen -lf \
                  /etc/ssh/ssh_host_{}_key.pub`), and only then set `host-key = [\"{}\"]` in [host.{host}]",
-                presented.family(),
-                presented.line(),
+                presented.family, presented.line,
             )),
             Self::OtherKind { host, .. } => Some(format!(
                 "read the key on the host itself (/etc/ssh/ssh_host_*_key.pub), then set `host-key` in [host.{host}]"
@@ -145,31 +144,35 @@ impl Diagnose for HostKeyError {
 }
 
 /// A key that a host showed, displayed as kind and SHA-256 fingerprint, as ssh shows it.
-#[derive(Debug, Clone)]
-pub struct Shown(PublicKey);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    text: String,
+    /// The key as `host-key` takes it.
+    line: String,
+    /// The part of the name of its file in /etc/ssh.
+    family: &'static str,
+}
 
 impl Shown {
-    /// The key as `host-key` takes it.
-    fn line(&self) -> String {
-        let mut key = self.0.clone();
-        key.set_comment("");
-        key.to_openssh().unwrap_or_default().trim_end().to_owned()
-    }
-
-    /// The part of the name of its file in /etc/ssh.
-    fn family(&self) -> &'static str {
-        match self.0.algorithm() {
-            Algorithm::Ed25519 => "ed25519",
-            Algorithm::Ecdsa { .. } => "ecdsa",
-            Algorithm::Rsa { .. } => "rsa",
-            _ => "*",
+    fn of(key: &PublicKey) -> Self {
+        let mut plain = key.clone();
+        plain.set_comment("");
+        Self {
+            text: format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256)),
+            line: plain.to_openssh().unwrap_or_default().trim_end().to_owned(),
+            family: match key.algorithm() {
+                Algorithm::Ed25519 => "ed25519",
+                Algorithm::Ecdsa { .. } => "ecdsa",
+                Algorithm::Rsa { .. } => "rsa",
+                _ => "*",
+            },
         }
     }
 }
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.0.algorithm(), self.0.fingerprint(HashAlg::Sha256))
+        f.write_str(&self.text)
     }
 }
 
@@ -255,7 +258,7 @@ impl Expectation {
 
     /// Accepts exactly the expected keys.
     pub(super) fn judge(&self, presented: &PublicKey) -> Result<(), HostKeyError> {
-        let shown = Shown(presented.clone());
+        let shown = Box::new(Shown::of(presented));
         let host = self.host.clone();
         if let Some((_, path)) = self.revoked.iter().find(|(key, _)| key.key_data() == presented.key_data()) {
             return Err(HostKeyError::Revoked { host, presented: shown, path: path.clone() });
@@ -271,14 +274,14 @@ impl Expectation {
                 searched: self.searched.clone(),
             });
         }
-        Err(HostKeyError::Mismatch { host, expected: self.clone(), presented: shown })
+        Err(HostKeyError::Mismatch { host, expected: self.to_string(), presented: shown })
     }
 
     /// The refusal of a host that has no key of the kinds asked for.
     pub(super) fn other_kind(&self, offered: &[String]) -> HostKeyError {
         HostKeyError::OtherKind {
             host: self.host.clone(),
-            expected: self.clone(),
+            expected: self.to_string(),
             offered: crate::model::problem::plain(&offered.join(", ")),
         }
     }
@@ -288,7 +291,7 @@ impl fmt::Display for Expectation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, key) in self.keys.iter().enumerate() {
             let or = if index == 0 { "" } else { " or " };
-            write!(f, "{or}{}", Shown(key.clone()))?;
+            write!(f, "{or}{}", Shown::of(key))?;
         }
         f.write_str(if self.pinned { " (pinned)" } else { " (known hosts)" })
     }
@@ -352,4 +355,32 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
         }
     }
     pattern[p..].iter().all(|&c| c == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HostPatterns, glob, matches};
+
+    #[test]
+    fn patterns_match_as_in_ssh() {
+        for (pattern, text, matched) in [
+            ("edge", "edge", true),
+            ("edge", "edge1", false),
+            ("*", "", true),
+            ("*.example.org", "a.b.example.org", true),
+            ("*.example.org", "example.org", false),
+            ("[10.0.?.*]:22??", "[10.0.1.17]:2222", true),
+            ("[10.0.?.*]:22??", "[10.0.11.17]:2222", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-b-b-d", false),
+        ] {
+            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), matched, "{pattern} {text}");
+        }
+        // Exponential in a naive matcher.
+        assert!(!glob("*a".repeat(500).as_bytes(), "a".repeat(499).as_bytes()));
+        let patterns = |text: &str| text.parse::<HostPatterns>().unwrap();
+        assert!(matches(&patterns("x,Edge,!core"), "edge"));
+        assert!(!matches(&patterns("!edge,*"), "edge"), "a negation wins, wherever it stands");
+        assert!(!matches(&patterns("!core"), "edge"), "and does not match the rest by itself");
+    }
 }

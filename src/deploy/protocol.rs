@@ -17,21 +17,19 @@ use crate::model::problem::plain;
 
 /// The transaction itself.
 const SCRIPT: &str = include_str!("transaction.sh");
+/// What only looks.
+const EXAMINE: &str = include_str!("examine.sh");
 
 /// What a host may say on its standard output, greetings included, beside the records of the answer.
 const OUTPUT_LIMIT: usize = 64 * 1024;
 /// What a record may take: two texts of 4 KiB, its names, and the lines that show progress.
 const RECORD_LIMIT: usize = 12 * 1024;
-
-/// The command that takes the script from its input, whatever shell the user has.
-///
-/// By its exact length: a shell that reads its script from the same input as the data reads ahead.
-pub fn command() -> String {
-    format!("exec sh -c 'eval \"$(dd bs={} count=1 iflag=fullblock 2>/dev/null)\"'", SCRIPT.len())
-}
+/// What a host may say when it is asked for all its certificates.
+const EXAMINE_LIMIT: usize = 8 << 20;
 
 /// One conversation: the input of one transaction, and the reader of its answer.
 pub struct Conversation {
+    script: &'static str,
     nonce: String,
     input: Zeroizing<Vec<u8>>,
     output: Vec<u8>,
@@ -62,6 +60,47 @@ pub struct Record {
     pub text: String,
 }
 
+/// What a host is asked, when nothing is to be changed there.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Question<'a> {
+    /// Whether a transaction would find what it needs, and the config test passes.
+    Check,
+    /// The configuration of nginx.
+    Config,
+    /// The certificates in these places.
+    Read(&'a [(Place, String)]),
+}
+
+/// Where certificates are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// This file.
+    File,
+    /// The files in this folder.
+    Folder,
+    /// The files in each folder in this folder.
+    Folders,
+}
+
+impl Place {
+    fn word(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Folder => "folder",
+            Self::Folders => "folders",
+        }
+    }
+}
+
+/// One line of an answer to a [`Question`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RawRecord {
+    pub(super) word: String,
+    pub(super) detail: String,
+    /// As it came: hostile.
+    pub(super) text: String,
+}
+
 /// An answer that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -84,8 +123,10 @@ impl Conversation {
     pub fn install(host: &Host, bundles: &[Bundle]) -> Result<Self, NoRandomness> {
         let mut this = Self::new(host, "install", bundles.len())?;
         for bundle in bundles {
-            let header = format!("{} {}\n", bundle.certificate, bundle.directory_name());
-            this.input.extend_from_slice(header.as_bytes());
+            let line = format!("{} {}\n", bundle.certificate, bundle.directory_name());
+            this.input.extend_from_slice(line.as_bytes());
+        }
+        for bundle in bundles {
             for file in [bundle.privkey.as_str(), &bundle.fullchain, &bundle.cert, &bundle.chain] {
                 let sum = Sha256::digest(file.as_bytes());
                 let sum = sum.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -107,20 +148,47 @@ impl Conversation {
         Ok(this)
     }
 
+    /// A look at the host that changes nothing.
+    pub(super) fn examine(host: &Host, question: &Question<'_>) -> Result<Self, NoRandomness> {
+        let (action, places) = match question {
+            Question::Check => ("check", &[][..]),
+            Question::Config => ("config", &[][..]),
+            Question::Read(places) => ("read", *places),
+        };
+        let limit = if action == "check" { OUTPUT_LIMIT } else { EXAMINE_LIMIT };
+        let mut this = Self { limit, ..Self::with(EXAMINE, host, action, places.len())? };
+        for (kind, path) in places {
+            this.input.extend_from_slice(format!("{}\n{}\n{path}", kind.word(), path.len()).as_bytes());
+        }
+        Ok(this)
+    }
+
+    /// The command that takes the script from its input, whatever shell the user has.
+    ///
+    /// By its exact length: a shell that reads its script from the same input as the data reads ahead.
+    pub fn command(&self) -> String {
+        format!("exec sh -c 'eval \"$(dd bs={} count=1 iflag=fullblock 2>/dev/null)\"'", self.script.len())
+    }
+
     fn new(host: &Host, action: &str, count: usize) -> Result<Self, NoRandomness> {
+        Self::with(SCRIPT, host, action, count)
+    }
+
+    fn with(script: &'static str, host: &Host, action: &str, count: usize) -> Result<Self, NoRandomness> {
         let mut random = [0; 16];
         aws_lc_rs::default_provider().secure_random.fill(&mut random).map_err(|_| NoRandomness)?;
         let nonce: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         // Room for the keys of a big batch: a buffer that grows leaves copies behind.
-        let mut input = Zeroizing::new(Vec::with_capacity(SCRIPT.len() + 4096 + count * 64 * 1024));
-        input.extend_from_slice(SCRIPT.as_bytes());
+        let mut input = Zeroizing::new(Vec::with_capacity(script.len() + 4096 + count * 64 * 1024));
+        input.extend_from_slice(script.as_bytes());
         input.extend_from_slice(format!("{nonce} {action} {count}\n").as_bytes());
         for text in [&host.directory, &host.test, &host.reload] {
             // Shells drop newlines at the end, and the count has to be right.
             let text = text.trim_end_matches('\n');
             input.extend_from_slice(format!("{}\n{text}", text.len()).as_bytes());
         }
-        Ok(Self { nonce, input, output: Vec::new(), limit: OUTPUT_LIMIT + count * RECORD_LIMIT })
+        let limit = OUTPUT_LIMIT + count * RECORD_LIMIT;
+        Ok(Self { script, nonce, input, output: Vec::new(), limit })
     }
 
     /// Script and input, to be sent once.
@@ -160,15 +228,45 @@ impl Conversation {
 
     /// The records in a host's whole output; `None` when there is no answer in it.
     pub fn records_in(&self, output: &[u8]) -> Option<Result<Vec<Record>, Malformed>> {
+        let (rest, end) = self.body(output)?;
+        Some(records(rest, &end, shown))
+    }
+
+    /// The records of an answer to a question: word, detail, and the text as it came. Hostile.
+    pub(super) fn raw_records(&self) -> Option<Result<Vec<RawRecord>, Malformed>> {
+        let (rest, end) = self.body(&self.output)?;
+        let raw = |fields: [&str; 4], text: &[u8]| RawRecord {
+            word: plain(fields[0]),
+            detail: plain(fields[2]),
+            text: String::from_utf8_lossy(text).into_owned(),
+        };
+        Some(records(rest, &end, raw))
+    }
+
+    fn body<'a>(&self, output: &'a [u8]) -> Option<(&'a [u8], Vec<u8>)> {
         let begin = format!("{} begin\n", self.nonce);
         let end = format!("{} end", self.nonce);
         let start = find(output, begin.as_bytes())? + begin.len();
         find(&output[start..], format!("{end}\n").as_bytes())?;
-        Some(records(&output[start..], end.as_bytes()))
+        Some((&output[start..], end.into_bytes()))
     }
 }
 
-fn records(mut rest: &[u8], end: &[u8]) -> Result<Vec<Record>, Malformed> {
+fn shown(fields: [&str; 4], text: &[u8]) -> Record {
+    Record {
+        word: fields[0].to_owned(),
+        name: fields[1].to_owned(),
+        version: plain(fields[2]),
+        old: plain(fields[3]),
+        text: plain(&telling(&String::from_utf8_lossy(text))),
+    }
+}
+
+fn records<T>(
+    mut rest: &[u8],
+    end: &[u8],
+    make: impl Fn([&str; 4], &[u8]) -> T,
+) -> Result<Vec<T>, Malformed> {
     let mut records = Vec::new();
     loop {
         let line_end = find(rest, b"\n").ok_or(Malformed::Text)?;
@@ -186,13 +284,7 @@ fn records(mut rest: &[u8], end: &[u8]) -> Result<Vec<Record>, Malformed> {
         if rest.get(length) != Some(&b'\n') {
             return Err(Malformed::Text);
         }
-        records.push(Record {
-            word: word.to_owned(),
-            name: name.to_owned(),
-            version: plain(version),
-            old: plain(old),
-            text: plain(&telling(&String::from_utf8_lossy(text))),
-        });
+        records.push(make([word, name, version, old], text));
         rest = &rest[length + 1..];
     }
 }
@@ -205,4 +297,45 @@ fn telling(text: &str) -> String {
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Malformed, Record, records, shown, telling};
+
+    fn read(text: &str) -> Result<Vec<Record>, Malformed> {
+        records(text.as_bytes(), b"N end", shown)
+    }
+
+    #[test]
+    fn records_are_counted_so_texts_may_say_anything() {
+        let text = "broken a.org 1-ab - 12\nN end\nb c d\n\nswitched b.org 2-cd 1-ab 0\n\nN end\n";
+        let records = read(text).unwrap();
+        assert_eq!(records.len(), 2);
+        assert_eq!(records[0].text, "N end b c d");
+        assert_eq!((records[1].word.as_str(), records[1].old.as_str()), ("switched", "1-ab"));
+        assert_eq!(read("a b c d 99\nshort\nN end\n"), Err(Malformed::Text));
+        assert_eq!(
+            read("a b c d 99999999999999999999999\n\nN end\n"),
+            Err(Malformed::Record("a b c d 99999999999999999999999".into()))
+        );
+        assert_eq!(read("nonsense\nN end\n"), Err(Malformed::Record("nonsense".into())));
+        assert_eq!(read(""), Err(Malformed::Text));
+    }
+
+    #[test]
+    fn of_a_long_complaint_the_fatal_line_is_told() {
+        let text = "nginx: [warn] conflicting name\nnginx: [emerg] key values mismatch\nnginx: test failed";
+        assert_eq!(telling(text), "nginx: [emerg] key values mismatch");
+        assert_eq!(telling("no such word"), "no such word");
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_us_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = records(&bytes, b"N end", shown);
+        }
+    }
 }

@@ -6,7 +6,7 @@
 #
 #   D/.certfleet/N/<version>-<fingerprint>/   the four files; written once, never again
 #   D/.certfleet/N/current                    link to one of those: renaming it switches all four
-#   D/N/privkey.pem …                         fixed links through `current`; what nginx.conf names
+#   D/N/privkey.pem ...                         fixed links through `current`; what nginx.conf names
 #   D/.certfleet/.lock, .holder               one transaction at a time; who is in it, for people
 #   D/.certfleet/.switch                      there while a switch is under way: what to go back to
 #   D/.certfleet/.work/                       all that is temporary: rubbish for the next run
@@ -15,15 +15,18 @@
 # The one rule: pull the plug between any two commands, and the web server still starts. So what is in
 # use changes by rename only, and only to files that are complete, on the disk, and a matching pair.
 #
-# All is in functions and the last line calls the first: a text cut short on its way does nothing.
+# All is in functions and the last line calls the first: a text cut short on its way does nothing. What is
+# not quoted is meant to be split: lists of names, which have no blanks. There is no globbing.
 
 main() {
     set -fu
     # Keys are 0600 from their first instant, not after a chmod.
     umask 077
-    # Messages in English, and a character is a byte: ${#…} counts what the controller counts.
+    # Messages in English, and a character is a byte: ${#...} counts what the controller counts.
     LC_ALL=C PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin
     export LC_ALL PATH
+    # What would make cd and ls print something else than is read here.
+    unset CDPATH QUOTING_STYLE
     newline='
 '
     files='privkey.pem fullchain.pem cert.pem chain.pem'
@@ -85,11 +88,15 @@ take() {
     [ "${#value}" -eq "$length" ]
 }
 
-# Takes the next file into $1; adds to $expected the line that sha256sum has to print for it.
+# Takes the next file of $one into $1; its line for `sha256sum -c` goes to $sums.
 take_file() {
     read -r length sum && number "$length" || fail input 'the certificates did not arrive'
-    expected="$expected$sum  ${1##*/}$newline"
-    error=$(: >"$1" && { [ "$length" = 0 ] || dd bs="$length" count=1 iflag=fullblock of="$1"; } 2>&1) ||
+    sums="$sums$sum  $1$newline"
+    if [ "$length" = 0 ]; then
+        { true >"$work/in/$1"; } 2>/dev/null || fail staging "$work/in/$1 cannot be written"
+        return
+    fi
+    error=$(dd bs="$length" count=1 iflag=fullblock of="$work/in/$1" 2>&1) ||
         fail staging "${error%%"$newline"*}"
 }
 
@@ -122,7 +129,7 @@ end_of() {
 }
 
 need() {
-    for tool in date dd dirname flock id ln ls mkdir mv readlink rm sha256sum sleep sort sync tail timeout tr; do
+    for tool in cp date dd dirname flock id ln ls mkdir mv readlink rm sha256sum sleep sort sync tail timeout tr; do
         command -v "$tool" >/dev/null && continue
         case $tool in
             flock) fail tools "$tool is missing: install the package util-linux" ;;
@@ -175,7 +182,6 @@ safe_above() {
 
 look() {
     error=$(ls -ldn "$1" 2>&1) || return 1
-    # shellcheck disable=SC2086 # split on purpose: mode, links, owner, …
     set -- $error
     mode=$1 owner=$3
 }
@@ -212,6 +218,8 @@ recover() {
     rm -rf "$work"
     error=$(mkdir "$work" 2>&1 && ln -s x "$work/x" 2>&1 && mv -fT "$work/x" "$work/y" 2>&1) ||
         fail staging "$error"
+    # Made now: a disk that is full later should not hide what the tests say.
+    { true >"$work/output"; } 2>/dev/null || fail staging "$work/output cannot be written"
     [ -f "$base/.switch" ] || return 0
     step 'recovery'
     noted=''
@@ -232,57 +240,38 @@ recover() {
 
 # Puts a symbolic link in place by one rename: at no moment is there none.
 link() {
-    error=$(rm -f "$work/link" && ln -s "$1" "$work/link" 2>&1 && mv -fT "$work/link" "$2" 2>&1)
+    error=$(ln -sfn "$1" "$work/link" 2>&1 && mv -fT "$work/link" "$2" 2>&1)
 }
 
 # The checksums of a version's files, of those that are there.
 sums_of() {
-    # shellcheck disable=SC2086 # a list
     (cd "$1" 2>/dev/null && sha256sum $files 2>/dev/null)
 }
 
-# Turns $work/stage into a version of certificate $1, called $2 if that is free; $version is what it is
-# called. The same bytes again are the same version. Other bytes never go under a name that is taken: its
-# files may be in use, and nginx takes a file for unchanged when inode and time are the same.
+# Turns the directory $1, which is on the disk, into a version of certificate $2, called $3 if that is
+# free; $version is what it is called. The same bytes again are the same version. Other bytes never go
+# under a name that is taken: its files may be in use, and nginx takes a file for unchanged when inode and
+# time are the same.
 keep() {
-    version=$2 tries=1
-    sums=$(sums_of "$work/stage")
-    while [ -e "$base/$1/$version" ] || [ -L "$base/$1/$version" ]; do
-        if [ "$(sums_of "$base/$1/$version")" = "$sums" ]; then
-            rm -rf "$work/stage"
-            return 0
-        fi
-        tries=$((tries + 1)) version=$2.$tries
+    version=$3 tries=1
+    while [ -e "$base/$2/$version" ] || [ -L "$base/$2/$version" ]; do
+        [ "$(sums_of "$base/$2/$version")" != "$(sums_of "$1")" ] || return 0
+        tries=$((tries + 1)) version=$3.$tries
     done
-    error=$(
-        for file in $files; do
-            [ ! -e "$work/stage/$file" ] || sync "$work/stage/$file" 2>&1 || exit 1
-        done
-        sync "$work/stage" 2>&1 && mv -fT "$work/stage" "$base/$1/$version" 2>&1 && sync "$base/$1" 2>&1
-    )
+    error=$(mv -fT "$1" "$base/$2/$version" 2>&1)
 }
 
-# Puts those of the fixed links D/N/… that are not there. All at once where there is no D/N yet.
+# Puts the fixed links D/N/...: all at once where there is no D/N yet, else each in the place of what is there.
 fix_links() {
-    if [ ! -e "$directory/$1" ]; then
-        error=$(
-            umask 022
-            rm -rf "$work/live" && mkdir "$work/live" 2>&1 || exit 1
-            for file in $files; do
-                ln -s "../.certfleet/$1/current/$file" "$work/live/$file" 2>&1 || exit 1
-            done
-            mv -fT "$work/live" "$directory/$1" 2>&1 && sync "$directory" 2>&1
-        )
-        return
+    [ ! -e "$work/live" ] || rm -rf "$work/live"
+    from=../.certfleet/$1/current
+    error=$(umask 022 && mkdir "$work/live" 2>&1 && ln -s "$from/privkey.pem" "$from/fullchain.pem" \
+        "$from/cert.pem" "$from/chain.pem" "$work/live/" 2>&1) || return 1
+    if [ -e "$directory/$1" ]; then
+        error=$(cd "$work/live" && mv -f $files "$directory/$1/" 2>&1 && sync "$directory/$1" 2>&1)
+    else
+        error=$(mv -fT "$work/live" "$directory/$1" 2>&1)
     fi
-    for file in $files; do
-        ours "$1" "$file" || link "../.certfleet/$1/current/$file" "$directory/$1/$file" || return 1
-    done
-    error=$(sync "$directory/$1" 2>&1)
-}
-
-ours() {
-    [ "$(readlink "$directory/$1/$2")" = "../.certfleet/$1/current/$2" ]
 }
 
 # A work list has words `certificate:version:version before:how`.
@@ -296,21 +285,34 @@ split() {
 # cannot stop.
 arm() {
     split "$1"
-    error=$(rm -f "$work/to:$one" "$work/back:$one" && ln -s "$version" "$work/to:$one" 2>&1 &&
-        ln -s "$old" "$work/back:$one" 2>&1)
+    error=$(ln -sfn "$version" "$work/to:$one" 2>&1 && ln -sfn "$old" "$work/back:$one" 2>&1)
 }
 
 go() {
-    split "$1"
-    error=$(mv -fT "$work/to:$one" "$base/$one/current" 2>&1 && sync "$base/$one" 2>&1)
+    for entry in "$@"; do
+        split "$entry"
+        error=$(mv -fT "$work/to:$one" "$base/$one/current" 2>&1) || return 1
+    done
+    sync_names "$@"
 }
 
 # If even this fails, `.switch` stays, and the next run finds what to do.
 back() {
-    split "$1"
-    [ -L "$work/back:$one" ] || return 0
-    error=$(mv -fT "$work/back:$one" "$base/$one/current" 2>&1 && sync "$base/$one" 2>&1) ||
-        fail switch "$one could not be put back: $error"
+    for entry in "$@"; do
+        split "$entry"
+        [ ! -L "$work/back:$one" ] || error=$(mv -fT "$work/back:$one" "$base/$one/current" 2>&1) ||
+            fail switch "$one could not be put back: $error"
+    done
+    sync_names "$@" || fail switch "$error"
+}
+
+# Has the disk hold what was renamed in the directories of these.
+sync_names() {
+    synced=''
+    for entry in "$@"; do
+        synced="$synced ${entry%%:*}"
+    done
+    [ -z "$synced" ] || error=$(cd "$base" && sync $synced 2>&1)
 }
 
 # Writes down what each of the listed goes back to, before the first of them is switched.
@@ -327,13 +329,19 @@ note() {
 # ---- 6. Installing.
 
 install() {
-    new='' same='' replace='' switched=''
-    while [ "$count" -gt 0 ]; do
-        step "staging, $count to go"
-        stage
-        count=$((count - 1))
+    new='' same='' replace='' switched='' names=''
+    left=$count
+    while [ "$left" -gt 0 ]; do
+        read -r one version || fail input 'the names did not arrive'
+        plain "$one" && plain "$version" || fail input 'a name is not allowed'
+        names="$names $one:$version" left=$((left - 1))
     done
-    read -r last && [ "$last" = end ] || fail input 'the end did not arrive'
+    stage
+    for entry in $names; do
+        one=${entry%%:*} version=${entry#*:}
+        compare
+    done
+    sync_names $names || fail staging "$error"
     alone
     put_new
     [ -n "$new$same$replace" ] || return 0
@@ -359,72 +367,105 @@ refuse() {
     record refused "$one" "$version" - "$1"
 }
 
-# Takes one certificate of the input, checks its bytes, makes a version of it, and sees what it would
-# replace: that goes into one of the lists.
+# Takes all files of the input into $work/in/N/..., and has the disk hold them before anything leads to them.
 stage() {
-    read -r one version || fail input 'the certificates did not arrive'
-    plain "$one" && plain "$version" || fail input 'a name is not allowed'
-    error=$(mkdir "$work/stage" 2>&1) || fail staging "$error"
-    expected=''
-    for file in $files; do
-        take_file "$work/stage/$file"
+    staged='' sums=''
+    for entry in $names; do
+        staged="$staged ${entry%%:*}"
     done
-    [ "$(sums_of "$work/stage")$newline" = "$expected" ] || fail input 'the certificates arrived damaged'
-    live=$directory/$one
-    if ! folder "$base/$one"; then
-        refuse "$error"
-    elif ! keep "$one" "$version"; then
-        fail staging "$error"
-    elif { [ -e "$live" ] || [ -L "$live" ]; } && ! safe "$live"; then
-        refuse "$error"
-    else
-        compare
-    fi
-    rm -rf "$work/stage"
+    error=$(mkdir "$work/in" 2>&1 && cd "$work/in" && mkdir $staged 2>&1) || fail staging "$error"
+    for one in $staged; do
+        step "staging of $one"
+        for file in $files; do
+            take_file "$one/$file"
+        done
+    done
+    read -r last && [ "$last" = end ] || fail input 'the end did not arrive'
+    step 'checksums'
+    { printf '%s' "$sums" >"$work/sums"; } 2>/dev/null || fail staging "cannot write $work/sums"
+    error=$(cd "$work/in" && sha256sum -c ../sums 2>&1) || fail input 'the certificates arrived damaged'
+    error=$(
+        cd "$work/in" || exit 1
+        for one in $staged; do
+            set -- "$@" "$one/privkey.pem" "$one/fullchain.pem" "$one/cert.pem" "$one/chain.pem" "$one"
+        done
+        sync "$@" 2>&1
+    ) || fail staging "$error"
+    missing=''
+    for one in $staged; do
+        [ -e "$base/$one" ] || [ -L "$base/$one" ] || missing="$missing $one"
+    done
+    [ -z "$missing" ] || error=$(cd "$base" && mkdir $missing 2>&1 && sync . 2>&1) || fail staging "$error"
+    # One look at all, and at each alone only if something is wrong with one of them.
+    all_safe=yes
+    for there in "$base" "$directory"; do
+        listing=$(cd "$there" && ls -ldn $staged 2>/dev/null)
+        while read -r mode _ owner _; do
+            case $mode in '' | d????-??-?*) ;; *) all_safe='' ;; esac
+            [ -z "$mode" ] || [ "$owner" = "$me" ] || [ "$owner" = 0 ] || all_safe=''
+        done <<END
+$listing
+END
+    done
 }
 
+# Makes a version of the staged files of $one, and sees what it would replace: that goes into a list.
 compare() {
+    live=$directory/$one
+    if [ -z "$all_safe" ]; then
+        safe "$base/$one" && { [ ! -e "$live" ] && [ ! -L "$live" ] || safe "$live"; } || {
+            refuse "$error"
+            return
+        }
+    fi
+    keep "$work/in/$one" "$one" "$version" || fail staging "$error"
+
+    listing=''
+    [ ! -d "$live" ] || listing=$(ls -ln "$live" 2>/dev/null)$newline
     foreign='' missing='' seen=''
     for file in $files; do
         if [ -e "$live/$file" ]; then
             seen=yes
-            [ -f "$live/$file" ] || { refuse "$live/$file is not a file"; return; }
+            [ -f "$live/$file" ] || {
+                refuse "$live/$file is not a file"
+                return
+            }
         fi
-        if ours "$one" "$file"; then
-            continue
-        elif [ -e "$live/$file" ] || [ -L "$live/$file" ]; then
-            foreign=yes
-        else
-            missing=yes
-        fi
+        case $listing in
+            *" $file -> ../.certfleet/$one/current/$file$newline"*) ;;
+            *" $file$newline"* | *" $file -> "*) foreign=yes ;;
+            *) missing=yes ;;
+        esac
     done
-    old=$(readlink "$base/$one/current")
+    old=''
+    [ ! -L "$base/$one/current" ] || old=$(readlink "$base/$one/current")
     plain "$old" && [ -d "$base/$one/$old/" ] || foreign=yes
-    case $recovered in *" $one:"*) before=${recovered##*" $one:"} && before=${before%% *} ;; *) before=$old ;; esac
+    before=$old
+    case $recovered in *" $one:"*) before=${recovered##*" $one:"} && before=${before%% *} ;; esac
 
     if [ -z "$seen" ]; then
-        new="$new $one:$version:-:-"
+        new="$new $one:$version:-:fix"
     elif [ -n "$foreign" ]; then
         copy_live
     elif [ "$version" != "$old" ] || [ "$version" != "$before" ]; then
-        replace="$replace $one:$version:$before:-"
+        replace="$replace $one:$version:$before:${missing:+fix}"
     elif [ -n "$missing" ]; then
-        new="$new $one:$version:-:-"
+        new="$new $one:$version:-:fix"
     else
-        same="$same $one:$version:-:-"
+        same="$same $one:$version:-:"
     fi
 }
 
 # What is under D/N by certbot's hand or anybody's becomes a version of ours, to take it over from there.
 copy_live() {
     wanted=$version
-    rm -rf "$work/stage"
-    error=$(
-        mkdir "$work/stage" 2>&1 || exit 1
-        for file in $files; do
-            [ ! -e "$live/$file" ] || dd bs=65536 if="$live/$file" of="$work/stage/$file" 2>&1 || exit 1
-        done
-    ) && keep "$one" 0-before || fail staging "${error%%"$newline"*}"
+    set --
+    for file in $files; do
+        [ ! -e "$live/$file" ] || set -- "$@" "$live/$file"
+    done
+    rm -rf "$work/before"
+    error=$(mkdir "$work/before" 2>&1 && cp "$@" "$work/before/" 2>&1 && cd "$work/before" &&
+        sync $(ls) . 2>&1) && keep "$work/before" "$one" 0-before || fail staging "$error"
     replace="$replace $one:$wanted:$version:take-over"
 }
 
@@ -460,7 +501,6 @@ judge() {
         done
         echo '}'
     } >"$work/alone/nginx.conf"
-    # shellcheck disable=SC2016 # for the inner shell
     run sh -c 'cd "$1" && exec nginx -t -q -e stderr -p ./ -c ./nginx.conf' sh "$work/alone"
 }
 
@@ -477,6 +517,7 @@ put_new() {
         fi
     done
     new=$good
+    [ -z "$new" ] || { sync_names $new && error=$(sync "$directory" 2>&1); } || fail staging "$error"
 }
 
 broken() {
@@ -492,9 +533,8 @@ switch() {
     for entry in $replace; do
         split "$entry"
         step "the switch of $one"
-        # Taking over: `current` leads to a copy of what is there, then link after link replaces file
-        # after file, so that what is read through D/N is the same bytes all the time.
-        if { [ "$how" = - ] || link "$old" "$base/$one/current"; } && fix_links "$one" && arm "$entry"; then
+        if { [ "$how" != take-over ] || take_over; } && { [ "$how" != fix ] || fix_links "$one"; } &&
+            arm "$entry"; then
             ready="$ready $entry"
         else
             refuse "$error"
@@ -503,12 +543,12 @@ switch() {
     [ -n "$ready" ] || return 0
     note $ready || fail switch "$error"
     step 'the config test'
-    if go_all $ready && run sh -c "$test"; then
+    if go $ready && run sh -c "$test"; then
         switched=$ready
         return
     fi
     why=${error:-$output}
-    for entry in $ready; do back "$entry"; done
+    back $ready
     step 'the config test with the old ones'
     if ! run sh -c "$test"; then
         broken $ready
@@ -520,10 +560,14 @@ switch() {
     esac
 }
 
-go_all() {
-    for entry in "$@"; do
-        go "$entry" || return 1
-    done
+# Makes D/N ours: `current` leads to the copy of what is there, then link after link takes the place of
+# file after file. So what is read through D/N is the same bytes all the time.
+take_over() {
+    if [ "$(sums_of "$directory/$one")" != "$(sums_of "$base/$one/$old")" ]; then
+        error="somebody changed $directory/$one at the same time"
+        return 1
+    fi
+    link "$old" "$base/$one/current" && fix_links "$one"
 }
 
 # One bad certificate must not keep the others from being renewed.
@@ -561,7 +605,6 @@ load() {
     fi
     record reload - failed - "$why"
     for entry in $switched; do
-        [ -L "$work/back:${entry%%:*}" ] || arm "$entry" || fail switch "$error"
         back "$entry"
         record reload-failed "$one" "$version" "$old" "$why"
     done
@@ -609,7 +652,7 @@ put_back() {
         elif [ ! -d "$base/$one/$to/" ]; then
             record kept "$one" "$version" "$to" "$base/$one/$to is gone"
         else
-            ready="$ready $one:$to:$version:-"
+            ready="$ready $one:$to:$version:"
         fi
         count=$((count - 1))
     done
@@ -619,16 +662,14 @@ put_back() {
     note $ready || fail switch "$error"
     for entry in $ready; do arm "$entry" || fail switch "$error"; done
     step 'the config test with the old ones'
-    if go_all $ready && run sh -c "$test"; then
+    if go $ready && run sh -c "$test"; then
         step 'the reload of the old ones'
         run sh -c "$reload" || nothing_runs || record reload - failed - "$output"
         for entry in $ready; do split "$entry" && record put-back "$one" "$old" "$version" ''; done
     else
         why=${error:-$output}
-        for entry in $ready; do
-            back "$entry"
-            record kept "$one" "$old" "$version" "$why"
-        done
+        back $ready
+        for entry in $ready; do split "$entry" && record kept "$one" "$old" "$version" "$why"; done
     fi
     rm -f "$base/.switch"
 }

@@ -3,18 +3,24 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use futures::FutureExt;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::apart::blocking;
 use super::issue::{LOCK_RETRY, boxed};
-use super::{Engine, lock};
-use crate::acme::{self, Ca};
+use super::{Engine, Event, Listener, lock};
+use crate::acme::{self, Binding, Ca};
+use crate::config::ExternalAccount;
 use crate::model::desired::Issuer;
 use crate::model::name::{CertName, IssuerName};
-use crate::model::problem::Diagnose;
+use crate::model::problem::{Blame, Diagnose};
 use crate::model::state::{RenewalInfo, State};
+use crate::secret::SecretError;
 use crate::store::{AccountLock, LockError, Store};
 
 /// How long the CA is not asked again for a renewal window after it gave none.
@@ -26,7 +32,7 @@ impl Engine {
         let mut cas = lock(&self.cas);
         let opening = cas.entry(issuer.name.clone()).or_insert_with(|| {
             let issuer = issuer.clone();
-            let accounts = Accounts { store: self.store.clone() };
+            let accounts = self.accounts(&issuer);
             let wait = self.lock_wait;
             async move {
                 // Only the first of two processes registers the account.
@@ -39,18 +45,19 @@ impl Engine {
         opening.clone()
     }
 
+    /// Where the accounts of an issuer are kept, and what a new one is bound to.
+    pub(super) fn accounts(&self, issuer: &Issuer) -> Accounts {
+        let external = self.config.external_accounts.get(&issuer.name).cloned();
+        Accounts { store: self.store.clone(), external, listener: self.listener.clone() }
+    }
+
     /// Whether the CA is to be asked for its renewal window (RFC 9773).
     pub(super) fn should_ask(&self, name: &CertName, state: &State) -> bool {
         let now = Timestamp::now();
         let Some(certificate) = self.config.desired.certificates.get(name) else { return false };
         let Some(known) = state.certificates.get(name) else { return false };
         let Some((_, version)) = known.newest() else { return false };
-        let same_ca = self
-            .config
-            .desired
-            .issuers
-            .get(&certificate.issuer)
-            .is_some_and(|i| i.directory == version.directory);
+        let same_ca = self.config.desired.issuer_at(certificate, &version.directory).is_some();
         let fresh = known
             .renewal_info
             .as_ref()
@@ -66,13 +73,10 @@ impl Engine {
     /// life decide; so nothing here is an error.
     pub(super) async fn ask_renewal_info(&self, name: &CertName) {
         let certificate = &self.config.desired.certificates[name];
-        let Some(issuer) = self.config.desired.issuers.get(&certificate.issuer) else { return };
         let Ok(known) = self.store.certificate(name) else { return };
-        let Some((fingerprint, Some(id))) =
-            known.newest().map(|(_, version)| (version.fingerprint, version.ari_id.clone()))
-        else {
-            return;
-        };
+        let Some((_, version)) = known.newest() else { return };
+        let Some(issuer) = self.config.desired.issuer_at(certificate, &version.directory) else { return };
+        let (fingerprint, Some(id)) = (version.fingerprint, version.ari_id.clone()) else { return };
         let Ok(ca) = self.ca(issuer).await else { return };
         let now = Timestamp::now();
         let mut info =
@@ -99,17 +103,69 @@ impl Engine {
 }
 
 /// Accounts kept in the store.
-struct Accounts {
+pub(super) struct Accounts {
     store: Store,
+    external: Option<ExternalAccount>,
+    listener: Arc<dyn Listener>,
+}
+
+/// Why a new account cannot be bound.
+#[derive(Debug, thiserror::Error)]
+enum BindingError {
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("the HMAC key is not in base64url")]
+    NotBase64,
+    #[error("reading the secret was cut off")]
+    CutOff,
+}
+
+impl Diagnose for BindingError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Secret(error) => error.code(),
+            Self::NotBase64 => "acme.external-account-key",
+            Self::CutOff => "secret.unreadable",
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        Blame::Operator
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Secret(error) => error.hint(),
+            Self::NotBase64 => Some("store the HMAC key exactly as the CA's web site shows it".to_owned()),
+            Self::CutOff => None,
+        }
+    }
 }
 
 impl Accounts {
     /// The right to register the account, while there is none. Without it (nobody lets go of it, or
     /// the disk has no locks) an account too many is better than no certificate.
     async fn turn(&self, issuer: &Issuer, wait: Duration) -> Option<AccountLock> {
+        self.turn_while(issuer, wait, || {
+            matches!(self.store.account(&issuer.name, &issuer.directory), Ok(None))
+        })
+        .await
+    }
+
+    /// The same, whatever account there is.
+    pub(super) async fn turn_to_replace(&self, issuer: &Issuer, wait: Duration) -> Option<AccountLock> {
+        self.turn_while(issuer, wait, || true).await
+    }
+
+    async fn turn_while(
+        &self,
+        issuer: &Issuer,
+        wait: Duration,
+        is_needed: impl Fn() -> bool,
+    ) -> Option<AccountLock> {
         let until = Instant::now() + wait;
         loop {
-            if !matches!(self.store.account(&issuer.name, &issuer.directory), Ok(None)) {
+            if !is_needed() {
                 return None;
             }
             match self.store.lock_account(&issuer.name, &issuer.directory, "registering", Timestamp::now()) {
@@ -121,6 +177,7 @@ impl Accounts {
     }
 }
 
+#[async_trait]
 impl acme::Accounts for Accounts {
     fn load(
         &self,
@@ -136,8 +193,35 @@ impl acme::Accounts for Accounts {
         directory: &str,
         credentials: &str,
     ) -> Result<(), Box<dyn Diagnose + Send + Sync>> {
-        self.store.save_account(issuer, directory, credentials).map_err(boxed)
+        self.store.save_account(issuer, directory, credentials).map_err(boxed)?;
+        self.listener.notice(&Event::Registered(issuer.clone()));
+        Ok(())
     }
+
+    async fn binding(
+        &self,
+        _issuer: &IssuerName,
+    ) -> Result<Option<Binding>, Box<dyn Diagnose + Send + Sync>> {
+        let Some(ExternalAccount { key_id, hmac_key }) = self.external.clone() else { return Ok(None) };
+        let text = tokio::task::spawn_blocking(move || hmac_key.read())
+            .await
+            .map_err(|_| boxed(BindingError::CutOff))?
+            .map_err(|error| boxed(BindingError::from(error)))?;
+        let hmac_key = hmac(&text).ok_or_else(|| boxed(BindingError::NotBase64))?;
+        Ok(Some(Binding { key_id, hmac_key }))
+    }
+}
+
+/// A MAC key as CAs show it: base64url, some with padding, some in the other alphabet.
+fn hmac(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &URL_SAFE,
+        GeneralPurposeConfig::new()
+            .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+            .with_decode_allow_trailing_bits(true),
+    );
+    let text = Zeroizing::new(text.trim().replace('+', "-").replace('/', "_"));
+    LENIENT.decode(&*text).ok().filter(|key| !key.is_empty()).map(Zeroizing::new)
 }
 
 fn later(now: Timestamp, time: Duration) -> Timestamp {

@@ -14,7 +14,7 @@ use super::apart::blocking;
 use super::{Engine, Event, lock};
 use crate::deploy::{self, Bundle, ConnectError, Deployed, NotProven, Proof, Prove, Session};
 use crate::model::desired::{Certificate, Host};
-use crate::model::name::{CertName, Fingerprint, HostName, VersionNumber};
+use crate::model::name::{CertName, Domain, Fingerprint, HostName, VersionNumber};
 use crate::model::observed::{Look, Seen, Served};
 use crate::model::plan::{Install, minute};
 use crate::model::problem::{Blame, Diagnose, Problem};
@@ -24,6 +24,11 @@ use crate::store::LoadError;
 
 /// How long a host may take to serve what was just loaded.
 const SERVED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long an address that was silent before may take to answer, where others do.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
+/// Between looks at what a host serves after a version was put back.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What became of one install.
 pub(super) struct Outcome {
@@ -76,8 +81,13 @@ impl Diagnose for NotInStore {
 }
 
 impl Engine {
-    /// Installs versions on a host and proves that they are served.
-    pub(super) async fn deploy(&self, name: &HostName, installs: Vec<Install>) -> Vec<Outcome> {
+    /// Installs versions on a host and proves that they are served; `before` is what was seen there.
+    pub(super) async fn deploy(
+        &self,
+        name: &HostName,
+        installs: Vec<Install>,
+        before: BTreeMap<CertName, Vec<Look>>,
+    ) -> Vec<Outcome> {
         let host = &self.config.desired.hosts[name];
         let began = Instant::now();
         let mut results: BTreeMap<CertName, std::result::Result<Deployed, Problem>> = BTreeMap::new();
@@ -90,7 +100,7 @@ impl Engine {
                 }
             }
         }
-        let prover = Prover { engine: self, seen: Mutex::default() };
+        let prover = Prover { engine: self, before, seen: Mutex::default() };
         if !bundles.is_empty() {
             match self.install(host, &bundles, &prover).await {
                 Ok(deployed) => {
@@ -103,8 +113,29 @@ impl Engine {
                 }
             }
         }
-        let seen = prover.seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut seen = prover.seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let put_back = bundles.iter().filter(|bundle| {
+            matches!(results.get(&bundle.certificate), Some(Ok(Deployed::RolledBack { .. })))
+        });
+        for (certificate, looks) in join_all(put_back.map(|bundle| self.look_after(name, bundle))).await {
+            seen.insert(certificate, looks);
+        }
         self.record(name, installs, &bundles, results, seen, began.elapsed())
+    }
+
+    /// What is served once a version was put back: workers that loaded it may answer for a moment.
+    async fn look_after(&self, host: &HostName, bundle: &Bundle) -> (CertName, Vec<Look>) {
+        let name = bundle.certificate.clone();
+        let until = Instant::now() + SERVED_WITHIN;
+        loop {
+            let mut looks = self.observer.look_at(host, std::slice::from_ref(&name)).await;
+            let looks = looks.remove(&name).unwrap_or_default();
+            let gone = |look: &Look| !matches!(&look.seen, Seen::Serving(served) if served.fingerprint == bundle.fingerprint);
+            if looks.iter().all(gone) || Instant::now() >= until {
+                return (name, looks);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     async fn install(
@@ -119,7 +150,7 @@ impl Engine {
     }
 
     /// The connection to a host; one for all its transactions of a pass.
-    async fn session(&self, host: &Host) -> std::result::Result<Arc<Session>, ConnectError> {
+    pub(super) async fn session(&self, host: &Host) -> std::result::Result<Arc<Session>, ConnectError> {
         let open = lock(&self.sessions).get(&host.name).filter(|session| !session.is_closed()).cloned();
         if let Some(session) = open {
             return Ok(session);
@@ -160,7 +191,7 @@ impl Engine {
     ) -> Vec<Outcome> {
         let now = Timestamp::now();
         let mut installs = installs;
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut events) = (Vec::new(), Vec::new());
         let mut settle = |facts: &mut BTreeMap<CertName, HostFacts>| {
             for install in std::mem::take(&mut installs) {
                 let Install { certificate, version, .. } = install;
@@ -169,9 +200,25 @@ impl Engine {
                     .iter()
                     .find(|bundle| bundle.certificate == certificate)
                     .map(|bundle| bundle.fingerprint);
+                let put_back = matches!(result, Ok(Deployed::RolledBack { .. }));
                 let known = facts.entry(certificate.clone()).or_default();
                 let result = note(known, version, fingerprint, result, now);
                 let looks = seen.remove(&certificate).unwrap_or_default();
+                events.push(match &result {
+                    Result::Served => {
+                        let proven = looks.iter().filter(|look| matches!(look.seen, Seen::Serving(_)));
+                        Event::Served(certificate.clone(), host.clone(), version, proven.count(), took)
+                    }
+                    Result::Pending(problem) => {
+                        Event::Pending(certificate.clone(), host.clone(), version, problem.clone())
+                    }
+                    Result::Failed(problem) if put_back => {
+                        Event::PutBack(certificate.clone(), host.clone(), version, problem.clone())
+                    }
+                    Result::Failed(problem) => {
+                        Event::DeployFailed(certificate.clone(), host.clone(), version, problem.clone())
+                    }
+                });
                 outcomes.push(Outcome { certificate, version, facts: Some(known.clone()), looks, result });
             }
         };
@@ -181,14 +228,7 @@ impl Engine {
             self.tell(Event::NotNoted(Problem::of(&error)));
         }
         // Not while the store is locked: who reads us may be slow.
-        for Outcome { certificate, version, looks, result, .. } in &outcomes {
-            let (name, host, version) = (certificate.clone(), host.clone(), *version);
-            self.tell(match result {
-                Result::Served => Event::Served(name, host, version, looks.len(), took),
-                Result::Pending(problem) => Event::Pending(name, host, version, problem.clone()),
-                Result::Failed(problem) => Event::DeployFailed(name, host, problem.clone()),
-            });
-        }
+        events.into_iter().for_each(|event| self.tell(event));
         outcomes
     }
 }
@@ -234,6 +274,8 @@ fn note(
 /// Proves by handshakes what a host serves.
 struct Prover<'a> {
     engine: &'a Engine,
+    /// What was seen before the transaction.
+    before: BTreeMap<CertName, Vec<Look>>,
     seen: Mutex<BTreeMap<CertName, Vec<Look>>>,
 }
 
@@ -272,27 +314,41 @@ impl Prove for Prover<'_> {
         if certificate.verify_names.is_empty() {
             return Ok(Proof { addresses: Vec::new(), after: Duration::ZERO });
         }
-        let addresses =
-            probe::addresses(host).await.map_err(|error| NotProven::Unreachable(Problem::of(&error)))?;
+        let addresses = probe::addresses(host)
+            .await
+            .map_err(|error| NotProven::Unreachable(Box::new(Problem::of(&error))))?;
         let observer = &self.engine.observer;
         let roots = observer.roots(certificate);
-        let places = addresses
+        let places: Vec<(SocketAddr, &Domain)> = addresses
             .iter()
-            .flat_map(|address| certificate.verify_names.iter().map(move |name| (*address, name)));
-        let looks = join_all(places.map(|(address, domain)| async move {
+            .flat_map(|address| certificate.verify_names.iter().map(move |name| (*address, name)))
+            .collect();
+        // Where nothing answered before either, silence says nothing against what others serve.
+        let was_silent = |(address, domain): (SocketAddr, &Domain)| {
+            let before = self.before.get(name).into_iter().flatten();
+            let mut before = before.filter(|look| (look.address, &look.name) == (address, domain));
+            before.any(|look| matches!(look.seen, Seen::Unreachable(_)))
+        };
+        let all_silent = places.iter().all(|place| was_silent(*place));
+        let looks = join_all(places.iter().map(|&(address, domain)| async move {
             let question = Question { address, name: domain, key: Some(certificate.key), roots };
-            observer.probe.until_serves(question, *fingerprint, SERVED_WITHIN, Timestamp::now).await
+            let patient = all_silent || !was_silent((address, domain));
+            let within = if patient { SERVED_WITHIN } else { HEARD_WITHIN };
+            observer.probe.until_serves(question, *fingerprint, within, Timestamp::now).await
         }))
         .await;
         let all: Vec<Look> = looks.iter().map(|look| look.clone().unwrap_or_else(|last| last)).collect();
-        lock(&self.seen).insert(name.clone(), all.clone());
+        lock(&self.seen).insert(name.clone(), all);
+        let proven: Vec<_> = looks.iter().flatten().map(|look| (look.address, look.name.clone())).collect();
         let mut silent = None;
         for look in looks.into_iter().filter_map(std::result::Result::err) {
+            let excused = !proven.is_empty() && was_silent((look.address, &look.name));
             let (address, domain) = (look.address, look.name.to_string());
             match look.seen {
+                Seen::Unreachable(_) if excused => {}
                 Seen::Serving(served) => {
                     let found = Found::Other { address, name: domain, served: Box::new(served) };
-                    return Err(NotProven::Other(Problem::of(&found)));
+                    return Err(NotProven::Other(Box::new(Problem::of(&found))));
                 }
                 Seen::Unreachable(problem) => {
                     silent = Some(Found::Silent { address, name: domain, problem: Box::new(problem) })
@@ -300,11 +356,8 @@ impl Prove for Prover<'_> {
             }
         }
         match silent {
-            Some(found) => Err(NotProven::Unreachable(Problem::of(&found))),
-            None => Ok(Proof {
-                addresses: all.into_iter().map(|look| (look.address, look.name)).collect(),
-                after: began.elapsed(),
-            }),
+            Some(found) => Err(NotProven::Unreachable(Box::new(Problem::of(&found)))),
+            None => Ok(Proof { addresses: proven, after: began.elapsed() }),
         }
     }
 }

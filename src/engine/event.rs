@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use crate::acme::Step;
-use crate::model::name::{CertName, HostName, VersionNumber};
+use crate::model::name::{CertName, HostName, IssuerName, VersionNumber};
 use crate::model::plan::{Because, Install, Waiting};
 use crate::model::problem::Problem;
+use crate::model::state::Reason;
 
 /// One thing that happened.
 #[derive(Debug, Clone)]
@@ -18,9 +19,14 @@ pub enum Event {
     /// Another process holds the lock of a certificate (pid, since, doing what).
     Locked(CertName, String),
     /// A certificate is being issued.
-    Issuing(CertName, Because),
+    Issuing(CertName, IssuerName, Because),
+    /// An issuer failed, and the next of the list is asked.
+    NextIssuer(CertName, Problem),
     /// How far its order is.
     Step(CertName, Step),
+    /// The CA offers no chain whose top the preferred one signed: who signed that of the chain taken, and
+    /// of all that are offered.
+    OtherChain(CertName, String, Vec<String>),
     /// A new version is in the store.
     Issued(CertName, VersionNumber, Timestamp, Duration),
     /// Another process has just issued it.
@@ -39,8 +45,14 @@ pub enum Event {
     Served(CertName, HostName, VersionNumber, usize, Duration),
     /// Installed; nothing on the host serves it yet.
     Pending(CertName, HostName, VersionNumber, Problem),
-    /// Not installed, or put back.
-    DeployFailed(CertName, HostName, Problem),
+    /// Installed, found wanting, and the version before is back.
+    PutBack(CertName, HostName, VersionNumber, Problem),
+    /// Not installed.
+    DeployFailed(CertName, HostName, VersionNumber, Problem),
+    /// The CA has revoked a version.
+    Revoked(CertName, VersionNumber, Reason),
+    /// An account was made at an issuer.
+    Registered(IssuerName),
     /// What was done could not be written down; it is done nevertheless.
     NotNoted(Problem),
     /// Something in the store that cannot be read, or is odd; what depends on it is left alone.

@@ -1,22 +1,25 @@
 //! Issuing one certificate: one attempt, under its lock, with everything durable before its effect.
 
+mod error;
+
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use self::error::Error;
 use super::apart::blocking;
 use super::{Engine, Event, lock};
 use crate::acme::{self, Ca, Issued, Journal, Step, Wanted};
 use crate::model::desired::{Certificate, Issuer};
-use crate::model::name::{CertName, VersionNumber};
+use crate::model::name::{CertName, IssuerName, VersionNumber};
 use crate::model::plan::{Action, Because, Deploying, Issuing, Request, plan};
-use crate::model::problem::{Blame, Diagnose, Problem, Retry};
+use crate::model::problem::{Diagnose, Problem};
 use crate::model::schedule::{self, NextAttempt};
-use crate::model::state::{CertState, Failure, OpenOrder, State, Version};
-use crate::store::{CertLock, Holder, LoadError, LockError, SaveError, VersionFiles};
+use crate::model::state::{CertState, Failure, OpenOrder, Reason, State, Version};
+use crate::store::{CertLock, Holder, LockError, SaveError, VersionFiles};
 
 /// For one order, from the first request to the certificate; the CA's own steps have shorter ones.
 const ORDER: Duration = Duration::from_secs(15 * 60);
@@ -37,88 +40,6 @@ pub(super) enum Outcome {
     Locked(String),
 }
 
-/// Why an attempt failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    /// The CA's side.
-    #[error("cannot issue `{0}`")]
-    Acme(CertName, #[source] acme::Error),
-    /// Making the key.
-    #[error("cannot make a key for `{0}`")]
-    Key(CertName, #[source] acme::KeyError),
-    /// Connecting to the CA; shared by all certificates that wait for it.
-    #[error("cannot issue `{0}`")]
-    Ca(CertName, #[source] Arc<acme::Error>),
-    /// Taking longer than an order may.
-    #[error("cannot issue `{certificate}`: gave up after {} minutes", ORDER.as_secs() / 60)]
-    Deadline {
-        /// The certificate.
-        certificate: CertName,
-    },
-    /// Ordering anew, where only an open order was to be ended.
-    #[error("the order for `{0}` that an earlier run left is over without a certificate")]
-    OrderOver(CertName),
-    /// Writing to the store.
-    #[error("cannot note the progress of `{0}` in the store")]
-    Save(CertName, #[source] SaveError),
-    /// Storing what was issued.
-    #[error("the CA has issued `{0}`, but it cannot be stored: it will be fetched again, not issued again")]
-    Keep(CertName, #[source] SaveError),
-    /// Reading from the store.
-    #[error("cannot read what the store knows of `{0}`")]
-    Load(CertName, #[source] LoadError),
-    /// Locking.
-    #[error("cannot lock `{0}`")]
-    Lock(CertName, #[source] LockError),
-}
-
-impl Diagnose for Error {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Acme(_, error) => error.code(),
-            Self::Key(_, error) => error.code(),
-            Self::Ca(_, error) => error.code(),
-            Self::Deadline { .. } => "acme.timeout",
-            Self::OrderOver(_) => "acme.order-gone",
-            Self::Save(_, error) | Self::Keep(_, error) => error.code(),
-            Self::Load(_, error) => error.code(),
-            Self::Lock(_, error) => error.code(),
-        }
-    }
-
-    fn blame(&self) -> Blame {
-        match self {
-            Self::Acme(_, error) => error.blame(),
-            Self::Key(_, error) => error.blame(),
-            Self::Ca(_, error) => error.blame(),
-            Self::Deadline { .. } | Self::OrderOver(_) => Blame::Issuer,
-            Self::Save(_, error) | Self::Keep(_, error) => error.blame(),
-            Self::Load(_, error) => error.blame(),
-            Self::Lock(_, error) => error.blame(),
-        }
-    }
-
-    fn retry(&self) -> Retry {
-        match self {
-            Self::Acme(_, error) => error.retry(),
-            Self::Ca(_, error) => error.retry(),
-            _ => Retry::Backoff,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Acme(_, error) => error.hint(),
-            Self::Key(_, error) => error.hint(),
-            Self::Ca(_, error) => error.hint(),
-            Self::Deadline { .. } | Self::OrderOver(_) => None,
-            Self::Save(_, error) | Self::Keep(_, error) => error.hint(),
-            Self::Load(_, error) => error.hint(),
-            Self::Lock(_, error) => error.hint(),
-        }
-    }
-}
-
 impl Engine {
     /// One attempt at a new version of a certificate.
     pub(super) async fn issue(&self, name: &CertName, request: &Request) -> Outcome {
@@ -137,16 +58,18 @@ impl Engine {
             Ok(known) => known,
             Err(error) => return failed(&Error::Load(name.clone(), error)),
         };
-        let Some(because) = self.still_wanted(name, &known, request) else {
+        let Some((because, issuer)) = self.still_wanted(name, &known, request) else {
             // The process that was faster may have died before it removed its records.
             if let Err(problem) = self.clean_up_of(name).await {
                 self.tell(Event::CleanUpFailed(name.clone(), problem));
             }
             return already_done(known, request);
         };
+        let issuer = &self.config.desired.issuers[&issuer];
         let attempt = Attempt {
             engine: self,
             certificate,
+            issuer,
             cert_lock: &cert_lock,
             known: Mutex::new(known),
             may_order: because != Because::Unfinished,
@@ -161,22 +84,28 @@ impl Engine {
         }
         let known = attempt.known.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         match result {
-            Ok(number) => {
+            Ok(None) => match self.store.save_certificate(&cert_lock, &known) {
+                Ok(()) => Outcome::OrderOver { known },
+                Err(error) => failed(&Error::Save(name.clone(), error)),
+            },
+            Ok(Some(number)) => {
                 if let Some(version) = known.versions.get(&number) {
                     self.tell(Event::Issued(name.clone(), number, version.not_after, began.elapsed()));
                 }
                 Outcome::Issued { number, known }
             }
-            Err(Error::OrderOver(_)) => match self.store.save_certificate(&cert_lock, &known) {
-                Ok(()) => Outcome::OrderOver { known },
-                Err(error) => failed(&Error::Save(name.clone(), error)),
-            },
-            Err(error) => self.note_failure(certificate, &cert_lock, known, &error),
+            Err(error) => self.note_failure(certificate, issuer, &cert_lock, known, &error),
         }
     }
 
-    /// Asks the plan again after the lock is ours: another process may have been faster.
-    fn still_wanted(&self, name: &CertName, known: &CertState, request: &Request) -> Option<Because> {
+    /// Asks the plan again after the lock is ours: another process may have been faster. Why, and who is to
+    /// issue it?
+    fn still_wanted(
+        &self,
+        name: &CertName,
+        known: &CertState,
+        request: &Request,
+    ) -> Option<(Because, IssuerName)> {
         let state = State { certificates: [(name.clone(), known.clone())].into(), ..State::default() };
         let request =
             Request { only: Some([name.clone()].into()), deploying: Deploying::No, ..request.clone() };
@@ -188,7 +117,7 @@ impl Engine {
             Timestamp::now(),
         );
         plan.actions.into_iter().find_map(|action| match action {
-            Action::Issue { because, .. } => Some(because),
+            Action::Issue { because, issuer, .. } => Some((because, issuer)),
             _ => None,
         })
     }
@@ -196,13 +125,16 @@ impl Engine {
     fn note_failure(
         &self,
         certificate: &Certificate,
+        issuer: &Issuer,
         cert_lock: &CertLock,
         mut known: CertState,
         error: &Error,
     ) -> Outcome {
         let problem = Problem::of(error);
         let now = Timestamp::now();
-        let earlier = known.failure.take().filter(|failure| failure.revision == certificate.revision);
+        let own = error.is_of_the_issuer();
+        let earlier = if own { known.failures.remove(&issuer.name) } else { known.failure.take() }
+            .filter(|failure| failure.revision == certificate.revision);
         let failure = Failure {
             count: earlier.as_ref().map_or(1, |failure| failure.count.saturating_add(1)),
             first: earlier.map_or(now, |failure| failure.first),
@@ -215,7 +147,10 @@ impl Engine {
             NextAttempt::At(at) => Some(at),
             NextAttempt::AfterChange => None,
         };
-        known.failure = Some(failure);
+        match own {
+            true => drop(known.failures.insert(issuer.name.clone(), failure)),
+            false => known.failure = Some(failure),
+        }
         let saved = blocking(|| self.store.save_certificate(cert_lock, &known));
         if let Err(error) = saved {
             // The first problem is the one to mend; that it could not be noted is said beside it.
@@ -251,7 +186,7 @@ impl Engine {
         }
     }
 
-    fn holder(&self, name: &CertName) -> String {
+    pub(super) fn holder(&self, name: &CertName) -> String {
         match self.store.lock_certificate(name, "looking", Timestamp::now()) {
             Err(LockError::Held(holder)) => in_words(holder),
             _ => in_words(None),
@@ -263,10 +198,17 @@ impl Engine {
 pub(super) struct Attempt<'a> {
     pub(super) engine: &'a Engine,
     pub(super) certificate: &'a Certificate,
+    issuer: &'a Issuer,
     cert_lock: &'a CertLock,
     known: Mutex<CertState>,
     /// False when only the order that is open already is to be brought to its end.
     may_order: bool,
+}
+
+/// The key of an open order, and where the order is if the CA has answered.
+struct OpenKey {
+    key_pem: Zeroizing<String>,
+    url: Option<String>,
 }
 
 impl Attempt<'_> {
@@ -274,20 +216,25 @@ impl Attempt<'_> {
         &self.certificate.name
     }
 
-    async fn run(&self) -> Result<VersionNumber, Error> {
-        let issuer = &self.engine.config.desired.issuers[&self.certificate.issuer];
+    /// The new version; none when an open order was to be ended and is over without one.
+    async fn run(&self) -> Result<Option<VersionNumber>, Error> {
+        let issuer = self.issuer;
         let ca = self.engine.ca(issuer).await.map_err(|error| Error::Ca(self.name().clone(), error))?;
-        let (key_pem, resume) = blocking(|| self.key(issuer))?;
-        let resumed = resume.is_some();
-        match self.order(&ca, issuer, key_pem, resume).await {
-            // An order that an earlier run left can have ended meanwhile: then a new one. A new one
-            // that ends badly is this attempt's failure: another would only burn the CA's limits.
-            Err(Error::Acme(_, error)) if resumed && error.order_is_over() => {
-                let (key_pem, resume) = blocking(|| self.key(issuer))?;
-                self.order(&ca, issuer, key_pem, resume).await
+        if let Some(OpenKey { key_pem, url }) = self.open_order(issuer)? {
+            let resumed = url.is_some();
+            match self.order(&ca, issuer, key_pem, url).await {
+                // An order that an earlier run left can have ended meanwhile: then a new one. A new one
+                // that ends badly is this attempt's failure: another would only burn the CA's limits.
+                Err(Error::Acme(_, error)) if resumed && error.order_is_over() => {}
+                result => return result.map(Some),
             }
-            result => result,
         }
+        if !self.may_order {
+            lock(&self.known).order = None;
+            return Ok(None);
+        }
+        let key_pem = blocking(|| self.new_key(issuer))?;
+        self.order(&ca, issuer, key_pem, None).await.map(Some)
     }
 
     async fn order(
@@ -307,6 +254,8 @@ impl Attempt<'_> {
         let wanted = Wanted {
             domains: self.certificate.domains.clone(),
             key: self.certificate.key,
+            profile: self.certificate.profile(issuer).map(str::to_owned),
+            preferred_chain: self.certificate.preferred_chain(issuer).map(str::to_owned),
             replaces,
             resume,
             key_pem: key_pem.clone(),
@@ -318,32 +267,44 @@ impl Attempt<'_> {
             }
             Error::Acme(self.name().clone(), error)
         })?;
+        if !issued.offered.is_empty() {
+            self.engine.tell(Event::OtherChain(
+                self.name().clone(),
+                issued.top.clone(),
+                issued.offered.clone(),
+            ));
+        }
         blocking(|| self.keep(issuer, issued, key_pem))
     }
 
-    /// The key of the open order, if there is one for just this, else a new one, durable.
-    fn key(&self, issuer: &Issuer) -> Result<(Zeroizing<String>, Option<String>), Error> {
-        let store = &self.engine.store;
-        let save = |error| Error::Save(self.name().clone(), error);
-        let mut known = lock(&self.known);
-        let fits = known.order.as_ref().is_some_and(|order| {
+    /// The key of the open order, if there is one for just this, and its URL if the CA has given one.
+    fn open_order(&self, issuer: &Issuer) -> Result<Option<OpenKey>, Error> {
+        let known = lock(&self.known);
+        let Some(order) = known.order.as_ref().filter(|order| {
             order.domains == self.certificate.domains
                 && order.directory == issuer.directory
                 && order.key == self.certificate.key
-        });
-        if fits {
-            let key =
-                store.order_key(self.name()).map_err(|error| Error::Load(self.name().clone(), error))?;
-            if let (Some(key), Some(order)) = (key, &known.order) {
-                return Ok((key, order.url.clone()));
+                && order.profile.as_deref() == self.certificate.profile(issuer)
+        }) else {
+            return Ok(None);
+        };
+        let key = self.engine.store.order_key(self.name());
+        let key = key.map_err(|error| Error::Load(self.name().clone(), error))?;
+        Ok(key.map(|key_pem| OpenKey { key_pem, url: order.url.clone() }))
+    }
+
+    /// The key for a new order, durable, with the note that the order is about to be made.
+    fn new_key(&self, issuer: &Issuer) -> Result<Zeroizing<String>, Error> {
+        let store = &self.engine.store;
+        let save = |error| Error::Save(self.name().clone(), error);
+        let mut known = lock(&self.known);
+        let key = match self.old_key(&known)? {
+            Some(key) => key,
+            None => {
+                acme::new_key(self.certificate.key).map_err(|error| Error::Key(self.name().clone(), error))?
             }
-        }
-        if !self.may_order {
-            known.order = None;
-            return Err(Error::OrderOver(self.name().clone()));
-        }
-        let key =
-            acme::new_key(self.certificate.key).map_err(|error| Error::Key(self.name().clone(), error))?;
+        };
+        // The order before, forgotten first: its URL must never stand beside another key.
         known.order = None;
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
         store.save_order_key(self.cert_lock, &key).map_err(save)?;
@@ -353,10 +314,34 @@ impl Attempt<'_> {
             issuer: issuer.name.clone(),
             directory: issuer.directory.clone(),
             key: self.certificate.key,
+            profile: self.certificate.profile(issuer).map(str::to_owned),
             started: Timestamp::now(),
         });
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
-        Ok((key, None))
+        Ok(key)
+    }
+
+    /// The key of the newest version, where certs.toml asks to keep it, it is of the type asked for, and nobody
+    /// else has it.
+    fn old_key(&self, known: &CertState) -> Result<Option<Zeroizing<String>>, Error> {
+        let Some((number, version)) = known.newest().filter(|_| self.certificate.reuse_key) else {
+            return Ok(None);
+        };
+        if version.key != self.certificate.key {
+            return Ok(None);
+        }
+        let key = |number| match self.engine.store.version(self.name(), number) {
+            Ok(files) => Ok(files.privkey),
+            Err(error) => Err(Error::Load(self.name().clone(), error)),
+        };
+        let newest = key(number)?;
+        for (number, version) in &known.versions {
+            let lost = version.revoked.as_ref().is_some_and(|it| it.reason == Reason::KeyCompromise);
+            if lost && key(*number)? == newest {
+                return Ok(None);
+            }
+        }
+        Ok(Some(newest))
     }
 
     /// Files first, then the fact that they are there; the order stays open until then.
@@ -392,10 +377,12 @@ impl Attempt<'_> {
                 not_after: issued.leaf.not_after,
                 issued_at: Timestamp::now(),
                 ari_id: issued.leaf.ari_id,
+                revoked: None,
             },
         );
         known.order = None;
         known.failure = None;
+        known.failures.clear();
         known.renewal_info = None;
         let pruned = self.forget_old(&mut known);
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
@@ -444,7 +431,7 @@ fn already_done(known: CertState, request: &Request) -> Outcome {
         (Issuing::Forced(asked), Some((_, version))) => version.issued_at < asked,
         (_, newest) => newest.is_none(),
     };
-    match &known.failure {
+    match known.last_failure() {
         Some(failure) if missing => {
             Outcome::Failed { problem: failure.problem.clone(), next: None, known: Some(known) }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Pass;
+use super::pass::Pass;
 use crate::model::name::{CertName, VersionNumber};
 use crate::model::observed::{Look, Seen};
 use crate::model::state::CertState;

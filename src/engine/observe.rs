@@ -1,18 +1,20 @@
 //! Looking: what every host serves, and whether what we have would be trusted. Changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
-use super::StartError;
+use super::{Engine, StartError};
 use crate::config::Config;
 use crate::model::desired::Certificate;
-use crate::model::name::{CertName, HostName, IssuerName, VersionNumber};
-use crate::model::observed::{Look, Observed, Seen};
+use crate::model::name::{CertName, HostName, VersionNumber};
+use crate::model::observed::{Look, Observed, Seen, Served};
 use crate::model::plan::Request;
 use crate::model::problem::Problem;
 use crate::model::state::State;
@@ -26,7 +28,8 @@ const LOOKS: usize = 64;
 pub struct Observer {
     config: Arc<Config>,
     pub(super) probe: Probe,
-    roots: BTreeMap<IssuerName, Roots>,
+    /// By the files that the issuers of a certificate name, none for the system's.
+    roots: BTreeMap<BTreeSet<Option<PathBuf>>, Roots>,
     looks: Semaphore,
 }
 
@@ -34,12 +37,11 @@ impl Observer {
     /// Reads the roots that served chains should lead to.
     pub fn new(config: Arc<Config>) -> Result<Self, StartError> {
         let mut roots = BTreeMap::new();
-        for (name, issuer) in &config.desired.issuers {
-            let of = match &issuer.roots {
-                Some(path) => Roots::from_pem(path),
-                None => Roots::system(),
-            };
-            roots.insert(name.clone(), of.map_err(|error| StartError::Roots(name.clone(), error))?);
+        for certificate in config.desired.certificates.values() {
+            if let Entry::Vacant(place) = roots.entry(sources(&config, certificate)) {
+                let read = Roots::of_all(place.key().iter().map(Option::as_deref));
+                place.insert(read.map_err(|error| StartError::Roots(certificate.issuer.clone(), error))?);
+            }
         }
         Ok(Self { config, probe: Probe::new(), roots, looks: Semaphore::new(LOOKS) })
     }
@@ -60,7 +62,7 @@ impl Observer {
 
     /// The roots that chains of a certificate should lead to.
     pub(super) fn roots(&self, certificate: &Certificate) -> &Roots {
-        &self.roots[&certificate.issuer]
+        &self.roots[&sources(&self.config, certificate)]
     }
 
     /// The hosts that a request is about, each with its certificates.
@@ -167,6 +169,57 @@ impl Observer {
         all.untrusted.retain(|name, _| self.config.desired.certificates.contains_key(name));
         if let Err(error) = store.save_observed(&all) {
             tracing::warn!("cannot keep what was seen for the report: {error}");
+        }
+    }
+}
+
+/// Where the roots are that chains of a certificate should lead to, whoever of its issuers has issued it.
+fn sources(config: &Config, certificate: &Certificate) -> BTreeSet<Option<PathBuf>> {
+    certificate.issuers().map(|name| config.desired.issuers[name].roots.clone()).collect()
+}
+
+impl Engine {
+    /// Notes where a certificate of ours is served that was not seen there before: a person has made use of
+    /// what was installed. From then on another one in its place is foreign.
+    pub(super) fn note_served(
+        &self,
+        host: &HostName,
+        looks: &BTreeMap<CertName, Vec<Look>>,
+        state: &mut State,
+    ) {
+        let facts = state.hosts.entry(host.clone()).or_default();
+        let mut news = Vec::new();
+        for (name, looks) in looks {
+            let Some(versions) = state.certificates.get(name).map(|known| &known.versions) else { continue };
+            let known = facts.get(name);
+            let proven = known.is_some_and(|known| known.proven_at.is_some());
+            let pending =
+                known.and_then(|known| known.installed.as_ref()).filter(|installed| installed.pending);
+            let is_news = |served: &Served| {
+                pending.is_some_and(|installed| installed.fingerprint == served.fingerprint)
+                    || (!proven && versions.values().any(|one| one.fingerprint == served.fingerprint))
+            };
+            let seen = looks.iter().find_map(|look| match &look.seen {
+                Seen::Serving(served) if is_news(served) => Some((name.clone(), look.at, served.fingerprint)),
+                _ => None,
+            });
+            news.extend(seen);
+        }
+        if news.is_empty() {
+            return;
+        }
+        let saved = self.store.update_host(host, |stored| {
+            for (name, at, fingerprint) in news {
+                let known = stored.entry(name.clone()).or_default();
+                known.proven_at = Some(at);
+                if let Some(installed) = &mut known.installed {
+                    installed.pending &= installed.fingerprint != fingerprint;
+                }
+                facts.insert(name, known.clone());
+            }
+        });
+        if let Err(error) = saved {
+            tracing::warn!(host = %host, "cannot note what is served: {error}");
         }
     }
 }

@@ -22,6 +22,16 @@ pub struct Desired {
     pub dns: BTreeSet<DnsAccountName>,
 }
 
+impl Desired {
+    /// The issuer of a certificate that has this directory, if it is still one of those that may issue it.
+    pub fn issuer_at(&self, certificate: &Certificate, directory: &str) -> Option<&Issuer> {
+        certificate
+            .issuers()
+            .filter_map(|name| self.issuers.get(name))
+            .find(|issuer| issuer.directory == directory)
+    }
+}
+
 /// One certificate that is renewed for ever.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Certificate {
@@ -29,14 +39,22 @@ pub struct Certificate {
     pub name: CertName,
     /// The domains it covers: at least one, none twice, in the order of certs.toml.
     pub domains: Vec<Domain>,
-    /// Who issues it.
+    /// Who issues it, if it can.
     pub issuer: IssuerName,
+    /// Who else may, in order of preference; none of them twice.
+    pub fallback: Vec<IssuerName>,
     /// The DNS account that answers its challenges.
     pub dns: DnsAccountName,
     /// Where it is installed; groups are resolved, none twice.
     pub hosts: Vec<HostName>,
     /// The type of its key.
     pub key: KeyType,
+    /// Whether a renewal keeps the key.
+    pub reuse_key: bool,
+    /// The profile of its orders; goes before the issuer's.
+    pub profile: Option<String>,
+    /// The common name of who should have signed the top of its chain; goes before the issuer's.
+    pub preferred_chain: Option<String>,
     /// The names (SNI) that hosts are probed with; never a wildcard; empty = not probed.
     pub verify_names: Vec<Domain>,
     /// When to renew, in place of ARI and the fractions of the life.
@@ -85,6 +103,27 @@ pub struct Issuer {
     pub directory_ca: Option<PathBuf>,
     /// PEM file of the roots that served chains should lead to, in place of the system's.
     pub roots: Option<PathBuf>,
+    /// The profile of its orders, where the certificate names none.
+    pub profile: Option<String>,
+    /// Who should have signed the top of its chains, where the certificate does not say.
+    pub preferred_chain: Option<String>,
+}
+
+impl Certificate {
+    /// Everybody who may issue it, in order of preference.
+    pub fn issuers(&self) -> impl Iterator<Item = &IssuerName> {
+        std::iter::once(&self.issuer).chain(&self.fallback)
+    }
+
+    /// The profile that is asked of this issuer.
+    pub fn profile<'a>(&'a self, issuer: &'a Issuer) -> Option<&'a str> {
+        self.profile.as_deref().or(issuer.profile.as_deref())
+    }
+
+    /// The common name of who should have signed the top of the chain.
+    pub fn preferred_chain<'a>(&'a self, issuer: &'a Issuer) -> Option<&'a str> {
+        self.preferred_chain.as_deref().or(issuer.preferred_chain.as_deref())
+    }
 }
 
 /// A machine that serves certificates.

@@ -4,6 +4,7 @@
 //! next plan, once the version is in the store. So resuming after a crash needs no code of its own.
 
 mod place;
+mod turn;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,13 +13,15 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 
 use super::desired::{Certificate, Desired};
-use super::name::{CertName, DnsAccountName, Fingerprint, HostName, VersionNumber};
+use super::name::{CertName, DnsAccountName, Fingerprint, HostName, IssuerName, VersionNumber};
 use super::observed::Observed;
 use super::problem::Problem;
-use super::schedule::{self, NextAttempt, Rule, after};
+use super::schedule::{self, Rule, after};
 use super::state::{CertState, OpenOrder, State, TxtDebt, Version};
+use turn::{Turn, turn};
 
 pub(super) use place::Place;
+pub(super) use turn::failing;
 pub use words::minute;
 
 /// What the plan may contain.
@@ -93,6 +96,8 @@ pub enum Action {
     Issue {
         /// Of this certificate.
         certificate: CertName,
+        /// By this issuer.
+        issuer: IssuerName,
         /// The reason.
         because: Because,
         /// Whether an order is already open and is taken up again.
@@ -127,8 +132,10 @@ pub enum Because {
     DomainsChanged,
     /// certs.toml asks for another type of key.
     KeyChanged,
-    /// certs.toml names another issuer.
+    /// certs.toml names other issuers.
     IssuerChanged,
+    /// The newest version was revoked at that time.
+    Revoked(Timestamp),
     /// Its time has come.
     Due(Timestamp, Rule),
     /// A run that was cut off has left an order open: the CA may have issued already.
@@ -179,6 +186,8 @@ pub enum Waiting {
     Unreachable(CertName, HostName, SocketAddr),
     /// There is no version to deploy, or it expired at that time; and nothing is to be issued.
     NothingToDeploy(CertName, Option<Timestamp>),
+    /// The newest version was revoked at that time: no host gets it.
+    Revoked(CertName, Timestamp),
     /// The newest version is valid only from that time.
     NotYetValid(CertName, Timestamp),
     /// What the store has of the certificate, or of the host, cannot be read.
@@ -208,6 +217,7 @@ impl Waiting {
                 | Self::Downgrade(..)
                 | Self::DuplicateLimit(..)
                 | Self::NothingToDeploy(..)
+                | Self::Revoked(..)
                 | Self::Stranded(..)
                 | Self::Unreadable(..)
         )
@@ -239,6 +249,7 @@ impl Waiting {
             | Self::Pending(name, ..)
             | Self::Unreachable(name, ..)
             | Self::NothingToDeploy(name, ..)
+            | Self::Revoked(name, _)
             | Self::NotYetValid(name, ..)
             | Self::Unreadable(name, ..)
             | Self::Stranded(name, ..) => name,
@@ -268,10 +279,14 @@ pub fn plan(
         }
         let known = state.certificates.get(&certificate.name).unwrap_or(&nothing);
         match issuing(certificate, known, desired, request, now) {
-            Decision::Act(because) => plan.actions.push(Action::Issue {
+            Decision::Act((because, issuer)) => plan.actions.push(Action::Issue {
                 certificate: certificate.name.clone(),
+                issuer: issuer.clone(),
                 because,
-                resumes: known.order.as_ref().is_some_and(|order| is_for(order, certificate, desired)),
+                resumes: known
+                    .order
+                    .as_ref()
+                    .is_some_and(|order| is_for(order, certificate, issuer, desired)),
             }),
             Decision::Wait(waiting) => plan.waiting.push(waiting),
             Decision::Nothing => {}
@@ -288,6 +303,12 @@ pub fn plan(
             }
             continue;
         };
+        if let Some(revoked) = &version.revoked {
+            if request.issuing == Issuing::No && hosts.peek().is_some() {
+                plan.waiting.push(Waiting::Revoked(certificate.name.clone(), revoked.at));
+            }
+            continue;
+        }
         if version.not_before > now {
             plan.waiting.push(Waiting::NotYetValid(certificate.name.clone(), version.not_before));
             continue;
@@ -337,13 +358,13 @@ pub(super) enum Decision<T> {
     Nothing,
 }
 
-fn issuing(
-    certificate: &Certificate,
+fn issuing<'a>(
+    certificate: &'a Certificate,
     known: &CertState,
     desired: &Desired,
     request: &Request,
     now: Timestamp,
-) -> Decision<Because> {
+) -> Decision<(Because, &'a IssuerName)> {
     let name = || certificate.name.clone();
     let newest = known.newest().map(|(_, version)| version);
     let because = match (request.issuing, newest) {
@@ -351,31 +372,17 @@ fn issuing(
         (Issuing::Forced(asked), Some(version)) if version.issued_at < asked => Because::Forced,
         _ => match reason(certificate, known, desired, now) {
             Ok(because) => because,
-            Err(_)
-                if known.order.as_ref().is_some_and(|order| cut_off(order, known, certificate, desired)) =>
-            {
-                Because::Unfinished
+            Err((at, rule)) => {
+                return match cut_off(known, certificate, desired) {
+                    Some(issuer) => Decision::Act((Because::Unfinished, issuer)),
+                    None => Decision::Wait(Waiting::NotDue(name(), at, rule)),
+                };
             }
-            Err((at, rule)) => return Decision::Wait(Waiting::NotDue(name(), at, rule)),
         },
     };
-    if !request.override_limits
-        && let Some((count, until)) = duplicate_until(certificate, known, desired, now)
-    {
-        return Decision::Wait(Waiting::DuplicateLimit(name(), count, until));
-    }
-    let Some(failure) = &known.failure else { return Decision::Act(because) };
-    // A person who asks in an incident has mended something, or wants to see the error again: once.
-    if matches!(request.issuing, Issuing::Forced(asked) if failure.last < asked) {
-        return Decision::Act(because);
-    }
-    match schedule::next_attempt(failure, &certificate.revision, newest) {
-        NextAttempt::AfterChange => Decision::Wait(Waiting::NeedsChange(name(), failure.problem.clone())),
-        // A failure in the future tells of a clock that was wrong, not of a pause to keep.
-        NextAttempt::At(at) if at > now && failure.last <= now => {
-            Decision::Wait(Waiting::Backoff(name(), at, failure.count, failure.problem.clone()))
-        }
-        NextAttempt::At(_) => Decision::Act(because),
+    match turn(certificate, known, desired, request, now) {
+        Turn::Of(issuer) => Decision::Act((because, issuer)),
+        Turn::Nobody(waiting) => Decision::Wait(waiting),
     }
 }
 
@@ -387,43 +394,51 @@ pub(super) fn reason(
     now: Timestamp,
 ) -> Result<Because, (Timestamp, Rule)> {
     let Some((_, version)) = known.newest() else { return Ok(Because::Missing) };
+    if let Some(revoked) = &version.revoked {
+        return Ok(Because::Revoked(revoked.at));
+    }
     if !same_domains(certificate, version) {
         return Ok(Because::DomainsChanged);
     }
     if certificate.key != version.key {
         return Ok(Because::KeyChanged);
     }
-    if desired.issuers.get(&certificate.issuer).is_some_and(|issuer| issuer.directory != version.directory) {
+    // Any of the listed will do: that a better one is back is no reason to issue again.
+    if desired.issuer_at(certificate, &version.directory).is_none() {
         return Ok(Because::IssuerChanged);
     }
     let (at, rule) = schedule::renews_at(certificate, version, known.renewal_info.as_ref());
     if at <= now { Ok(Because::Due(at, rule)) } else { Err((at, rule)) }
 }
 
-/// Whether an open order is at the CA already, and for what certs.toml asks for now.
-fn is_for(order: &OpenOrder, certificate: &Certificate, desired: &Desired) -> bool {
+/// Whether an open order is at this CA already, and for what certs.toml asks for now.
+fn is_for(order: &OpenOrder, certificate: &Certificate, issuer: &IssuerName, desired: &Desired) -> bool {
     let ordered: BTreeSet<_> = order.domains.iter().collect();
     order.url.is_some()
         && order.key == certificate.key
         && ordered == certificate.domains.iter().collect()
-        && desired.issuers.get(&certificate.issuer).is_some_and(|issuer| issuer.directory == order.directory)
+        && desired.issuers.get(issuer).is_some_and(|issuer| {
+            issuer.directory == order.directory && certificate.profile(issuer) == order.profile.as_deref()
+        })
 }
 
-/// Whether the run that began an order has not lived to see how it ends. One that failed is not taken up
-/// before the certificate is due: what failed is told, and may need somebody.
-fn cut_off(order: &OpenOrder, known: &CertState, certificate: &Certificate, desired: &Desired) -> bool {
-    is_for(order, certificate, desired)
-        && known.failure.as_ref().is_none_or(|failure| failure.last < order.started)
+/// Who has an order whose run has not lived to see how it ends. One that failed is not taken up before the
+/// certificate is due: what failed is told, and may need somebody.
+fn cut_off<'a>(known: &CertState, certificate: &'a Certificate, desired: &Desired) -> Option<&'a IssuerName> {
+    let order = known.order.as_ref()?;
+    let failed = known.last_failure().is_some_and(|failure| failure.last >= order.started);
+    certificate.issuers().find(|issuer| !failed && is_for(order, certificate, issuer, desired))
 }
 
 /// When the CA will issue these names again, if it would refuse now, and how many it has issued.
 fn duplicate_until(
     certificate: &Certificate,
     known: &CertState,
+    issuer: &IssuerName,
     desired: &Desired,
     now: Timestamp,
 ) -> Option<(usize, Timestamp)> {
-    let issuer = desired.issuers.get(&certificate.issuer)?;
+    let issuer = desired.issuers.get(issuer)?;
     let (limit, span) = schedule::duplicate_limit(&issuer.directory)?;
     let mut ends: Vec<Timestamp> = known
         .versions

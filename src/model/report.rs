@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::desired::{Certificate, Desired};
 use super::name::{CertName, Domain, Fingerprint, HostName, IssuerName, VersionNumber};
 use super::observed::{Look, Observed, Seen, Served};
-use super::plan::{Decision, Place, Request, Waiting, minute, reason};
+use super::plan::{Decision, Place, Request, Waiting, failing, minute, reason};
 use super::problem::Problem;
 use super::schedule::{self, NextAttempt};
 use super::state::{CertState, State};
@@ -39,7 +39,7 @@ pub struct CertReport {
     pub domains: Vec<Domain>,
     /// Where it stands.
     pub standing: Standing,
-    /// The issuer's name in certs.toml.
+    /// The name in certs.toml of who issued it, else of who is to.
     pub issuer: IssuerName,
     /// The newest version.
     pub version: Option<VersionNumber>,
@@ -240,15 +240,14 @@ fn certificate_report(
 ) -> CertReport {
     let newest = known.newest();
     let version = newest.map(|(_, version)| version);
+    let issued_by = version
+        .and_then(|version| desired.issuer_at(certificate, &version.directory))
+        .map(|issuer| &issuer.name);
     let renews_at =
         version.map(|version| schedule::renews_at(certificate, version, known.renewal_info.as_ref()).0);
     let wanted = reason(certificate, known, desired, now).is_ok();
     // A failure of a renewal that is not wanted (any more) is history: nothing is tried again.
-    let failing = known
-        .failure
-        .as_ref()
-        .filter(|_| wanted)
-        .map(|failure| (failure, schedule::next_attempt(failure, &certificate.revision, version)));
+    let failing = failing(certificate, known).filter(|_| wanted);
     let unreadable = state.unreadable.get(&certificate.name);
     let standing = match (version, failing) {
         _ if unreadable.is_some() => Standing::Blocked,
@@ -293,7 +292,7 @@ fn certificate_report(
         name: certificate.name.clone(),
         domains: certificate.domains.clone(),
         standing,
-        issuer: certificate.issuer.clone(),
+        issuer: issued_by.unwrap_or(&certificate.issuer).clone(),
         version: newest.map(|(number, _)| number),
         serial: version.map(|version| version.serial.clone()),
         fingerprint: version.map(|version| version.fingerprint),

@@ -65,8 +65,8 @@ pub fn life(version: &Version) -> SignedDuration {
     version.not_before.duration_until(version.not_after).max(SignedDuration::ZERO)
 }
 
-/// When a failed operation may be tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// When a failed operation may be tried again, from early to late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NextAttempt {
     /// From this moment.
     At(Timestamp),
@@ -150,9 +150,13 @@ mod tests {
             name: domain.default_cert_name(),
             domains: vec![domain],
             issuer: "ca".parse().unwrap(),
+            fallback: Vec::new(),
             dns: "zone".parse().unwrap(),
             hosts: Vec::new(),
             key: KeyType::default(),
+            reuse_key: false,
+            profile: None,
+            preferred_chain: None,
             verify_names: Vec::new(),
             renew_before,
             revision: "1".to_owned(),
@@ -171,6 +175,7 @@ mod tests {
             not_after: at(to),
             issued_at: at(from),
             ari_id: None,
+            revoked: None,
         }
     }
 

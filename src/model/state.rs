@@ -1,6 +1,7 @@
 //! What is remembered: facts only. Standing is derived from them, never stored.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -34,9 +35,12 @@ pub struct CertState {
     /// The order that is under way; its key is in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<OpenOrder>,
-    /// How issuing failed since it last worked.
+    /// How issuing failed since it last worked, by nobody's fault among the issuers: none of them is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// How single issuers failed since it last worked: the others may be asked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failures: BTreeMap<IssuerName, Failure>,
     /// What the CA suggests for the newest version (RFC 9773).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_info: Option<RenewalInfo>,
@@ -59,6 +63,11 @@ impl CertState {
             .filter(|(number, version)| old(version) && !installed.contains(number))
             .map(|(number, _)| *number)
             .collect()
+    }
+
+    /// The last failure since issuing last worked.
+    pub fn last_failure(&self) -> Option<&Failure> {
+        self.failure.iter().chain(self.failures.values()).max_by_key(|failure| failure.last)
     }
 }
 
@@ -92,6 +101,46 @@ pub struct Version {
     /// Its identifier for ARI (RFC 9773 section 4.1), if it has the needed extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ari_id: Option<String>,
+    /// That the CA revoked it because we asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Revoked>,
+}
+
+/// That a version was revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Revoked {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a certificate is revoked: those of RFC 5280 section 5.3.1 that are for its owner to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// None is given.
+    Unspecified,
+    /// Somebody else may have the key.
+    KeyCompromise,
+    /// Its owner's name has changed.
+    AffiliationChanged,
+    /// Another has taken its place.
+    Superseded,
+    /// The domains are no longer used.
+    CessationOfOperation,
+}
+
+impl Reason {
+    /// All of them, by their names.
+    pub const ALL: [(&str, Self); 5] = [
+        ("unspecified", Self::Unspecified),
+        ("key-compromise", Self::KeyCompromise),
+        ("affiliation-changed", Self::AffiliationChanged),
+        ("superseded", Self::Superseded),
+        ("cessation-of-operation", Self::CessationOfOperation),
+    ];
 }
 
 /// An order that has been started and not ended.
@@ -109,6 +158,9 @@ pub struct OpenOrder {
     pub directory: String,
     /// The type of the key that is kept for it.
     pub key: KeyType,
+    /// The profile it was ordered with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// When it was begun.
     pub started: Timestamp,
 }
@@ -191,6 +243,28 @@ pub struct TxtDebt {
     pub value: String,
     /// When it was noted.
     pub since: Timestamp,
+    /// What the value was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
+}
+
+/// What a challenge's value is made from, for those who make it themselves (RFC 8555 section 8.1).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Proof {
+    /// The domain that is proven, never a wildcard.
+    pub domain: Domain,
+    /// The CA's token.
+    pub token: String,
+    /// The token and the thumbprint of our account's key.
+    pub key_authorization: String,
+}
+
+impl fmt::Debug for Proof {
+    /// Without what a log has no business with.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proof").field("domain", &self.domain).finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]
@@ -211,6 +285,7 @@ mod tests {
             not_after: issued_at,
             issued_at,
             ari_id: None,
+            revoked: None,
         };
         let state = |days: &[i64]| CertState {
             versions: (1..).map(VersionNumber).zip(days.iter().map(|at| version(day(*at)))).collect(),

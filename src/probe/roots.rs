@@ -75,29 +75,21 @@ impl Diagnose for RootsError {
 impl Roots {
     /// What this machine trusts. Reads files: to be called seldom.
     pub fn system() -> Result<Self, RootsError> {
-        let found = rustls_native_certs::load_native_certs();
-        let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(found.certs);
-        if store.is_empty() {
-            return Err(RootsError::NoSystemRoots(found.errors.into_iter().next()));
-        }
-        Ok(Self::of(store))
+        Ok(Self::of(system()?))
     }
 
     /// The certificates of a PEM file, and no others.
     pub fn from_pem(path: &Path) -> Result<Self, RootsError> {
-        let read = |source| RootsError::Read { path: path.to_owned(), source };
-        let text = std::fs::read(path).map_err(read)?;
-        let mut store = RootCertStore::empty();
-        for certificate in rustls_pemfile::certs(&mut text.as_slice()) {
-            store
-                .add(certificate.map_err(read)?)
-                .map_err(|source| RootsError::BadCertificate { path: path.to_owned(), source })?;
+        Ok(Self::of(from_pem(path)?))
+    }
+
+    /// The certificates of PEM files, and where one is `None` what this machine trusts.
+    pub fn of_all<'a>(sources: impl IntoIterator<Item = Option<&'a Path>>) -> Result<Self, RootsError> {
+        let mut all = RootCertStore::empty();
+        for source in sources {
+            all.extend(source.map_or_else(system, from_pem)?.roots);
         }
-        match store.is_empty() {
-            true => Err(RootsError::NoCertificate(path.to_owned())),
-            false => Ok(Self::of(store)),
-        }
+        Ok(Self::of(all))
     }
 
     /// Why a visitor would not trust this chain (DER, leaf first) for this name at this time;
@@ -170,4 +162,31 @@ fn date(at: UnixTime) -> String {
         .ok()
         .and_then(|seconds| Timestamp::from_second(seconds).ok())
         .map_or_else(|| "a time without a date".to_owned(), |at| at.strftime("%F %H:%M:%S UTC").to_string())
+}
+
+/// What this machine trusts.
+fn system() -> Result<RootCertStore, RootsError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(found.certs);
+    if store.is_empty() {
+        return Err(RootsError::NoSystemRoots(found.errors.into_iter().next()));
+    }
+    Ok(store)
+}
+
+/// The certificates of a PEM file, and no others.
+fn from_pem(path: &Path) -> Result<RootCertStore, RootsError> {
+    let read = |source| RootsError::Read { path: path.to_owned(), source };
+    let text = std::fs::read(path).map_err(read)?;
+    let mut store = RootCertStore::empty();
+    for certificate in rustls_pemfile::certs(&mut text.as_slice()) {
+        store
+            .add(certificate.map_err(read)?)
+            .map_err(|source| RootsError::BadCertificate { path: path.to_owned(), source })?;
+    }
+    match store.is_empty() {
+        true => Err(RootsError::NoCertificate(path.to_owned())),
+        false => Ok(store),
+    }
 }

@@ -110,8 +110,18 @@ impl Listener for Progress {
                 Line::Said(format!("looking at {count} {}", if *count == 1 { "host" } else { "hosts" }))
             }
             Event::Locked(name, holder) => Line::Doing(name.to_string(), format!("waits for {holder}")),
-            Event::Issuing(name, because) => Line::Doing(name.to_string(), format!("issuing, {because}")),
+            Event::Issuing(name, issuer, because) => {
+                Line::Doing(name.to_string(), format!("issuing by {issuer}, {because}"))
+            }
+            Event::NextIssuer(name, why) => {
+                Line::Said(problem(why, Some(&format!("the next issuer of `{name}` is asked"))))
+            }
             Event::Step(name, step) => Line::Doing(name.to_string(), step_words(*step)),
+            Event::OtherChain(name, taken, offered) => Line::Said(format!(
+                "warning: {name}: the CA does not offer the preferred chain, taken is the one by `{taken}`\n  \
+                 hint: set `preferred-chain` to one of {}, or remove it",
+                offered.join(", ")
+            )),
             Event::Issued(name, version, not_after, took) => Line::Done(
                 name.to_string(),
                 format!("version {version} issued in {}, valid until {}", seconds(*took), minute(*not_after)),
@@ -167,9 +177,16 @@ impl Listener for Progress {
                 host.to_string(),
                 format!("{name} on {host}: version {version} installed, not in use: {}", why.one_line()),
             ),
-            Event::DeployFailed(_, host, why) => Line::Ended(host.to_string(), failed_deploy(why)),
+            Event::DeployFailed(_, host, _, why) | Event::PutBack(_, host, _, why) => {
+                Line::Ended(host.to_string(), failed_deploy(why))
+            }
+            Event::Revoked(name, number, _) => Line::Said(format!("{name}: version {number} is revoked")),
+            Event::Registered(issuer) => Line::Said(format!("{issuer}: account registered")),
             Event::Ending => Line::Said("ending: removing challenge records first".into()),
         });
+        if let Event::Pending(_, _, _, Problem { hint: Some(hint), .. }) = event {
+            self.show(Line::Said(format!("  hint: {hint}")));
+        }
     }
 }
 

@@ -42,6 +42,7 @@ fn version(seed: u32) -> Version {
         not_after: NOW + SignedDuration::from_hours(24 * 90),
         issued_at: NOW,
         ari_id: None,
+        revoked: None,
     }
 }
 
@@ -71,6 +72,7 @@ fn debt(value: &str) -> TxtDebt {
         owner: "_acme-challenge.shop.example.org.".to_owned(),
         value: value.to_owned(),
         since: NOW,
+        proof: None,
     }
 }
 

@@ -30,6 +30,7 @@ struct Bench {
 #[derive(Default)]
 struct Kept(Mutex<BTreeMap<String, String>>);
 
+#[async_trait]
 impl Accounts for Kept {
     fn load(
         &self,
@@ -99,7 +100,7 @@ impl Solver for Records<'_> {
         if !self.works {
             return Err(Box::new(NoUpdate));
         }
-        for Challenge { domain, value } in challenges {
+        for Challenge { domain, value, proof: _ } in challenges {
             self.world.ns.add(&format!("_acme-challenge.{domain}. 60 TXT {value}")).unwrap();
         }
         Ok(())
@@ -115,6 +116,8 @@ impl Bench {
             contact: vec!["mailto:ops@social.test".to_owned()],
             directory_ca: Some(world.pebble.directory_ca.clone()),
             roots: None,
+            profile: None,
+            preferred_chain: None,
         };
         Self { world, issuer, accounts: Kept::default(), journal: Urls::default() }
     }
@@ -154,6 +157,8 @@ fn wanted(domains: &[&str]) -> Wanted {
     Wanted {
         domains: domains.iter().map(|name| name.parse().unwrap()).collect(),
         key: KeyType::EcdsaP256,
+        profile: None,
+        preferred_chain: None,
         replaces: None,
         resume: None,
         key_pem: new_key(KeyType::EcdsaP256).unwrap(),

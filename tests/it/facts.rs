@@ -21,6 +21,8 @@ pub(crate) fn issuer(name: &str) -> Issuer {
         contact: Vec::new(),
         directory_ca: None,
         roots: None,
+        profile: None,
+        preferred_chain: None,
     }
 }
 
@@ -47,9 +49,13 @@ pub(crate) fn certificate(name: CertName, domains: Vec<Domain>, hosts: Vec<HostN
         verify_names: domains.iter().filter(|domain| !domain.is_wildcard()).take(1).cloned().collect(),
         domains,
         issuer: "letsencrypt".parse().expect("a valid name"),
+        fallback: Vec::new(),
         dns: "zone".parse().expect("a valid name"),
         hosts,
         key: KeyType::default(),
+        reuse_key: false,
+        profile: None,
+        preferred_chain: None,
         renew_before: None,
         revision: "1".to_owned(),
     }
@@ -77,6 +83,7 @@ pub(crate) fn version(
         not_after: issued.checked_add(life).unwrap_or(Timestamp::MAX),
         issued_at: issued,
         ari_id: None,
+        revoked: None,
     }
 }
 

@@ -579,6 +579,7 @@ fn add(world: &mut World, name: &CertName, plan: &CertPlan) {
         issuer: entry.issuer.clone(),
         directory: facts::directory(entry.issuer.as_str()),
         key: plan.key,
+        profile: None,
         started: at(-60),
     });
     for (place, has_account) in plan.debts.iter().enumerate() {
@@ -589,6 +590,7 @@ fn add(world: &mut World, name: &CertName, plan: &CertPlan) {
             owner: format!("_acme-challenge.{name}."),
             value: format!("value {place}"),
             since: at(-60),
+            proof: None,
         });
     }
     for (host, (installed, shown)) in host_names().into_iter().zip(&plan.places) {

@@ -15,15 +15,17 @@
 //! `now`, `3d ago` or `in 3d`, counted from the last `at`; an AGE is `90d`, `12h` or `4m`. Steps:
 //!
 //! ```text
-//! certificate NAME [domains D…] [hosts H…] [issuer I] [key rsa-2048] [verify none] [renew-before AGE]
+//! certificate NAME [domains D…] [hosts H…] [issuer I…] [key rsa-2048] [verify none] [renew-before AGE]
 //! no certificate NAME                         the entry is removed from certs.toml
 //! no version N of NAME                        the store has dropped it
+//! no failure of NAME                          issuing it worked
 //! no dns ACCOUNT                              that too; `zone` is there from the start
 //! version N of NAME issued TIME for AGE [from TIME] [domains D…] [issuer I] [key K] [untrusted]
+//! version N of NAME was revoked TIME
 //! window of NAME TIME .. TIME [version N]     the CA's renewal window, for the newest version
-//! issuing NAME failed N times, last TIME [retry TIME] [until changed]
+//! issuing NAME [at ISSUER] failed N times, last TIME [retry TIME] [until changed]
 //! deploying NAME to HOST failed N times, last TIME
-//! order of NAME [domains D…]                  an order is open at the CA
+//! order of NAME [domains D…] [issuer I]                 an order is open at the CA
 //! record of NAME by ACCOUNT                   a challenge record was left
 //! NAME changed                                something else in its entry in certs.toml
 //! HOST has NAME version N since TIME [pending] [unproven]
@@ -46,7 +48,7 @@ use certfleet::model::observed::{Look, Observed, Seen, Served};
 use certfleet::model::plan::{Action, Deploying, Issuing, Request, minute, plan};
 use certfleet::model::problem::Retry;
 use certfleet::model::report::{HostReport, Report, report};
-use certfleet::model::state::{Failure, Installed, OpenOrder, RenewalInfo, State, TxtDebt};
+use certfleet::model::state::{Failure, Installed, OpenOrder, Reason, RenewalInfo, Revoked, State, TxtDebt};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::facts;
@@ -204,7 +206,12 @@ impl World {
                         known.and_then(|known| known.versions.remove(&number)).ok_or("no such version")?;
                     }
                     "dns" => drop(self.desired.dns.remove(&words.parse()?)),
-                    other => return Err(format!("`no {other}`? certificate, version, dns")),
+                    "failure" => {
+                        words.expect("of")?;
+                        let known = self.state.certificates.entry(words.parse()?).or_default();
+                        (known.failure, known.failures) = (None, BTreeMap::new());
+                    }
+                    other => return Err(format!("`no {other}`? certificate, version, failure, dns")),
                 }
                 Ok(())
             }
@@ -229,10 +236,15 @@ impl World {
             }
             "issuing" => {
                 let name: CertName = words.parse()?;
+                let issuer = if words.eat("at") { Some(words.parse()?) } else { None };
                 let revision =
                     self.desired.certificates.get(&name).ok_or("no such certificate")?.revision.clone();
                 let failure = words.failure("acme.refused", revision, now)?;
-                self.state.certificates.entry(name).or_default().failure = Some(failure);
+                let known = self.state.certificates.entry(name).or_default();
+                match issuer {
+                    Some(issuer) => drop(known.failures.insert(issuer, failure)),
+                    None => known.failure = Some(failure),
+                }
                 Ok(())
             }
             "deploying" => {
@@ -248,12 +260,14 @@ impl World {
                 let name: CertName = words.parse()?;
                 let entry = self.desired.certificates.get(&name).ok_or("no such certificate")?;
                 let domains = if words.eat("domains") { words.list()? } else { entry.domains.clone() };
+                let issuer = if words.eat("issuer") { words.parse()? } else { entry.issuer.clone() };
                 self.state.certificates.entry(name).or_default().order = Some(OpenOrder {
                     url: Some("https://ca.example/order/1".to_owned()),
                     domains,
-                    issuer: entry.issuer.clone(),
-                    directory: facts::directory(entry.issuer.as_str()),
+                    directory: facts::directory(issuer.as_str()),
+                    issuer,
                     key: entry.key,
+                    profile: None,
                     started: now,
                 });
                 Ok(())
@@ -269,6 +283,7 @@ impl World {
                     zone: "example.org.".to_owned(),
                     value: format!("value {}", self.state.debts.len()),
                     since: now,
+                    proof: None,
                 });
                 Ok(())
             }
@@ -296,7 +311,10 @@ impl World {
             match word {
                 "domains" => entry.domains = words.list()?,
                 "hosts" => entry.hosts = words.list()?,
-                "issuer" => entry.issuer = words.parse()?,
+                "issuer" => {
+                    entry.issuer = words.parse()?;
+                    entry.fallback = words.list()?;
+                }
                 "key" => entry.key = words.key()?,
                 "verify" => {
                     words.expect("none")?;
@@ -317,6 +335,14 @@ impl World {
         let number = VersionNumber(words.parse()?);
         words.expect("of")?;
         let name: CertName = words.parse()?;
+        if words.eat("was") {
+            words.expect("revoked")?;
+            let revoked = Revoked { at: words.time(now)?, reason: Reason::Unspecified };
+            let known = self.state.certificates.get_mut(&name);
+            let version = known.and_then(|known| known.versions.get_mut(&number)).ok_or("no such version")?;
+            version.revoked = Some(revoked);
+            return Ok(());
+        }
         words.expect("issued")?;
         let issued = words.time(now)?;
         words.expect("for")?;
@@ -462,9 +488,11 @@ impl World {
                 Action::CleanUp { certificate, debts } => {
                     let _ = writeln!(text, "clean up {certificate}: {} challenge records", debts.len());
                 }
-                Action::Issue { certificate, because, resumes } => {
+                Action::Issue { certificate, issuer, because, resumes } => {
+                    let first = &self.desired.certificates[certificate].issuer;
+                    let by = if issuer == first { String::new() } else { format!(", by {issuer}") };
                     let resumes = if *resumes { ", takes up the open order" } else { "" };
-                    let _ = writeln!(text, "issue {certificate}: {because}{resumes}");
+                    let _ = writeln!(text, "issue {certificate}: {because}{by}{resumes}");
                 }
                 Action::Deploy { host, installs } => {
                     for install in installs {

@@ -14,6 +14,7 @@ pub(crate) mod nameserver;
 pub(crate) mod parts;
 pub(crate) mod pebble;
 pub(crate) mod ports;
+pub(crate) mod powerdns;
 pub(crate) mod process;
 pub(crate) mod sshd;
 
@@ -74,6 +75,12 @@ impl Builder {
     pub(crate) fn zone(mut self, name: &str) -> Self {
         self.zones.names.push(name.to_owned());
         self
+    }
+
+    /// Adds a zone in which certfleet's key may change nothing.
+    pub(crate) fn locked_zone(mut self, name: &str) -> Self {
+        self.zones.locked.push(name.to_owned());
+        self.zone(name)
     }
 
     /// Adds a record: a line of a zone file with the full owner name.
@@ -196,6 +203,14 @@ impl World {
     /// An address of this world that nothing uses, for servers of the test's own; `n` is below 40.
     pub(crate) fn spare_address(&self, n: u8) -> IpAddr {
         self.range.address(FIRST_SPARE + n.min(39))
+    }
+
+    /// Starts another ACME server, at the spare address `n`, that knows nothing of the first. What it issues leads
+    /// to roots of its own.
+    pub(crate) fn another_pebble(&self, n: u8, behaviour: &Behaviour) -> Result<Pebble, String> {
+        let folder = self.dir.path().join(format!("pebble-{n}"));
+        fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        Pebble::start(&folder, self.spare_address(n), self.ns.address, behaviour, &self.watchdog)
     }
 
     /// Writes certs.toml for this world, with these `[[certificate]]` and other tables at the end.

@@ -69,6 +69,27 @@ pub(crate) fn named() -> Result<Program, String> {
     find_or_fetch("named", "bind9", "usr/sbin/named")
 }
 
+/// The other name server, with the folder of its backend.
+///
+/// A package of its own even where the server is there: the backend that needs no database is rarely.
+pub(crate) fn pdns() -> Result<(Program, PathBuf), String> {
+    let has_backend = |folder: &PathBuf| folder.join("liblmdbbackend.so").is_file();
+    let installed = library_folders(Path::new("/")).into_iter().map(|folder| folder.join("pdns"));
+    if let (Some(path), Some(folder)) = (find("pdns_server"), installed.into_iter().find(has_backend)) {
+        return Ok((Program { path, libraries: None }, folder));
+    }
+    let program = fetch(&Wanted {
+        package: "pdns-backend-lmdb",
+        file: "usr/sbin/pdns_server",
+        suite: None,
+        remedy: "sudo apt-get install pdns-server pdns-backend-lmdb",
+    })?;
+    let folders = env::split_paths(program.libraries.as_deref().unwrap_or_default());
+    let backends: Vec<PathBuf> = folders.map(|folder| folder.join("pdns")).collect();
+    let folder = backends.into_iter().find(has_backend).ok_or("pdns-backend-lmdb has no backend in it")?;
+    Ok((program, folder))
+}
+
 /// The web server.
 pub(crate) fn nginx() -> Result<Program, String> {
     find_or_fetch("nginx", "nginx", "usr/sbin/nginx")
@@ -87,6 +108,20 @@ pub(crate) fn ssh_keygen() -> Result<Program, String> {
 /// The SSH client that people use.
 pub(crate) fn ssh() -> Result<Program, String> {
     find_or_fetch("ssh", "openssh-client", "usr/bin/ssh")
+}
+
+/// certbot, as a command: of the distribution, run by its python.
+pub(crate) fn certbot() -> Result<Command, String> {
+    let program = find_or_fetch("certbot", "certbot", "usr/bin/certbot")?;
+    let Some(libraries) = program.libraries() else { return Ok(program.command()) };
+    let usr = program.path().ancestors().nth(2).ok_or("certbot is in no folder")?;
+    // Where the machine has no python of the distribution, one was fetched with it.
+    let own = usr.join("bin/python3");
+    let python = if own.is_file() { own } else { PathBuf::from("/usr/bin/python3") };
+    let mut command = Command::new(python);
+    command.env("LD_LIBRARY_PATH", libraries).env("PYTHONPATH", usr.join("lib/python3/dist-packages"));
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(program.path());
+    Ok(command)
 }
 
 /// A program on the PATH, or where system programs are on machines whose users do not have that on the PATH.
@@ -352,9 +387,13 @@ fn one_line(line: &str) -> Option<Source> {
 
 /// Where the unpacked packages keep their libraries.
 fn library_path(unpacked: &Path) -> OsString {
+    env::join_paths(library_folders(unpacked)).unwrap_or_default()
+}
+
+fn library_folders(root: &Path) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for parent in ["usr/lib", "lib"] {
-        let Ok(entries) = fs::read_dir(unpacked.join(parent)) else {
+        let Ok(entries) = fs::read_dir(root.join(parent)) else {
             continue;
         };
         // Libraries are in a folder called after the machine, such as x86_64-linux-gnu.
@@ -365,7 +404,7 @@ fn library_path(unpacked: &Path) -> OsString {
                 .map(|entry| entry.path()),
         );
     }
-    env::join_paths(folders).unwrap_or_default()
+    folders
 }
 
 /// Where cargo builds: `$CARGO_TARGET_DIR`, else the folder above this very program that is called target.

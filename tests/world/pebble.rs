@@ -13,6 +13,9 @@ use super::parts;
 use super::ports;
 use super::process::{Service, Watchdog};
 
+/// The name by which CAA records let it in.
+pub(crate) const CAA_IDENTITY: &str = "ca.test";
+
 /// How this Pebble behaves.
 #[derive(Clone, Debug)]
 pub(crate) struct Behaviour {
@@ -28,6 +31,11 @@ pub(crate) struct Behaviour {
     pub(crate) reuse_authorizations: Option<u8>,
     /// Whether it waits up to 15 seconds before it validates.
     pub(crate) sleeps: bool,
+    /// Whether it calls every challenge answered without a look.
+    pub(crate) always_valid: bool,
+    /// More profiles than the one called `default`, each with the life of what it issues, in seconds. Then an
+    /// order that names none gets any of them.
+    pub(crate) profiles: Vec<(String, u64)>,
     /// How many other roots it offers chains to.
     pub(crate) alternate_roots: u8,
 }
@@ -42,6 +50,8 @@ impl Default for Behaviour {
             reject_nonces: Some(0),
             reuse_authorizations: Some(0),
             sleeps: false,
+            always_valid: false,
+            profiles: Vec::new(),
             alternate_roots: 0,
         }
     }
@@ -71,6 +81,7 @@ pub(crate) struct Pebble {
     pub(crate) roots: PathBuf,
     /// The process, to freeze it or read its log.
     pub(crate) service: Service,
+    alternate_roots: u8,
     other: Authority,
 }
 
@@ -102,11 +113,15 @@ impl Pebble {
             "ocspResponderURL": "",
             "externalAccountBindingRequired": behaviour.external_account.is_some(),
             "domainBlocklist": behaviour.blocked,
+            "caaIdentities": [CAA_IDENTITY],
             "retryAfter": { "authz": 1, "order": 1 },
             "keyAlgorithm": "ecdsa",
             // Only one: of several it takes any for an order that names none.
             "profiles": { "default": { "description": "the only one", "validityPeriod": behaviour.validity } },
         });
+        for (name, life) in &behaviour.profiles {
+            settings["profiles"][name] = json!({ "description": "another", "validityPeriod": life });
+        }
         if let Some((id, key)) = &behaviour.external_account {
             settings["externalAccountMACKeys"] = json!({ id.as_str(): key });
         }
@@ -129,6 +144,7 @@ impl Pebble {
             };
         }
         command.env("PEBBLE_VA_NOSLEEP", if behaviour.sleeps { "0" } else { "1" });
+        command.env("PEBBLE_VA_ALWAYS_VALID", if behaviour.always_valid { "1" } else { "0" });
         command.env("PEBBLE_ALTERNATE_ROOTS", behaviour.alternate_roots.to_string());
         let service = Service::new("pebble", command, &file("log"), watchdog, move || {
             look::get(address, "/dir").is_ok() && look::get(management, "/roots/0").is_ok()
@@ -140,6 +156,7 @@ impl Pebble {
             directory_ca: file("directory-ca.pem"),
             roots: file("roots.pem"),
             service,
+            alternate_roots: behaviour.alternate_roots,
             other: Authority::new("another CA that everybody trusts")?,
         };
         pebble.start_again()?;
@@ -154,8 +171,11 @@ impl Pebble {
     /// Starts it on the same ports. It has forgotten everything, and has a new root: `roots` is written anew.
     pub(crate) fn start_again(&self) -> Result<(), String> {
         self.service.start()?;
-        let root = look::get(self.management, "/roots/0")?;
-        fs::write(&self.roots, root + &self.other.pem()).map_err(|e| format!("{}: {e}", self.roots.display()))
+        let mut roots = self.other.pem();
+        for number in 0..=self.alternate_roots {
+            roots.insert_str(0, &look::get(self.management, &format!("/roots/{number}"))?);
+        }
+        fs::write(&self.roots, roots).map_err(|e| format!("{}: {e}", self.roots.display()))
     }
 
     /// How many orders were made since the first start.

@@ -13,6 +13,7 @@ impl fmt::Display for Because {
             Self::DomainsChanged => f.write_str("its domains changed in certs.toml"),
             Self::KeyChanged => f.write_str("its key type changed in certs.toml"),
             Self::IssuerChanged => f.write_str("its issuer changed in certs.toml"),
+            Self::Revoked(at) => write!(f, "it was revoked on {}", minute(*at)),
             Self::Due(at, rule) => write!(f, "due since {} ({rule})", minute(*at)),
             Self::Unfinished => f.write_str("an earlier run was cut off"),
             Self::Forced => f.write_str("you asked (--force)"),
@@ -104,6 +105,11 @@ impl fmt::Display for Waiting {
                 f,
                 "{name}: not deployed, the newest version expired on {}; `certfleet renew {name}` issues a new one",
                 minute(*end)
+            ),
+            Self::Revoked(name, at) => write!(
+                f,
+                "{name}: not deployed, the newest version was revoked on {}; `certfleet renew {name}` issues a new one",
+                minute(*at)
             ),
             Self::NotYetValid(name, from) => {
                 write!(f, "{name}: the newest version is valid from {}", minute(*from))

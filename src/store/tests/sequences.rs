@@ -50,6 +50,7 @@ fn with_order(numbers: &[u32], order: bool) -> CertState {
         issuer: "letsencrypt".parse().unwrap(),
         directory: "https://ca.example/directory".to_owned(),
         key: KeyType::Rsa4096,
+        profile: None,
         started: NOW,
     });
     let failure = order.as_ref().map(|_| Failure {

@@ -76,14 +76,14 @@ fn unknown_keys_and_tables_are_named() {
         (
             "[issuer.letsencrypt]",
             "xyz = 1",
-            "known here are directory, contact, accept-terms, directory-ca, roots",
+            "known here are directory, contact, accept-terms, directory-ca, roots, eab, profile, preferred-chain",
         ),
         ("[dns.main]", "propogation_check = 'off'", "did you mean \"propagation-check\"?"),
         ("[dns.main]", "keyname = 'x'", "did you mean \"key-name\"?"),
         ("[host.web1]", "adress = 'x'", "did you mean \"address\"?"),
         ("[host.web1]", "sudo = true", "unknown key \"sudo\""),
         ("[[certificate]]", "rewew_before = '30d'", "did you mean \"renew-before\"?"),
-        ("[[certificate]]", "reuse-key = true", "unknown key \"reuse-key\""),
+        ("[[certificate]]", "reuse-keys = true", "did you mean \"reuse-key\"?"),
         ("[[certificate]]", "\"a\\u001b[2Jb\" = 1", "unknown key \"a\\u{1b}[2Jb\""),
         ("[host.web1]", "[resolver]\nnameserver = []", "did you mean \"nameservers\"?"),
         ("[host.web1]", "[store]\npaths = 'x'", "did you mean \"path\"?"),
@@ -107,7 +107,10 @@ fn dangling_references_name_what_is_defined() {
     wrong(&with("[group]", "web1 = []"), "is the name of a host and of a group");
     wrong(&with("[[certificate]]", "issuer = 'letsencript'"), "did you mean \"letsencrypt\"?");
     wrong(&with("[[certificate]]", "dns = 'other'"), "names dns \"other\", which is not defined\n");
-    wrong(&with("[[certificate]]", "issuer = ['letsencrypt']"), "`issuer` must be a string, not an array");
+    wrong(&with("[[certificate]]", "issuer = ['letsencrypt', 'zerosll']"), "names issuer \"zerosll\"");
+    wrong(&with("[[certificate]]", "issuer = []"), "`issuer` cannot be empty");
+    wrong(&with("[[certificate]]", "issuer = ['letsencrypt', 'letsencrypt']"), "\"letsencrypt\" twice");
+    wrong(&with("[[certificate]]", "issuer = 1"), "`issuer` must be a string, not an integer");
 }
 
 #[test]
@@ -126,6 +129,10 @@ fn issuer_and_account_must_be_clear() {
     let issuer = |line: &str| with("[issuer.letsencrypt]", line);
     wrong(&issuer("directory = 'http://ca.example/'"), "ACME is spoken over https only");
     wrong(&issuer("directory = 'https://u:p@ca.example/'"), "user names and fragments");
+    wrong(&issuer("eab = { key-id = 'k', hmac-key = 'abc' }"), "`hmac-key` is a secret");
+    wrong(&issuer("eab = { key-id = 'k' }"), "`eab` of issuer \"letsencrypt\" needs `hmac-key`");
+    wrong(&issuer("eab = { key-id = 'i', kid = 'k', hmac-key = { env = 'K' } }"), "unknown key \"kid\"");
+    wrong(&issuer("profile = ' '"), "`profile` cannot be \"\": it is no name");
     wrong(&spoilt("[issuer.letsencrypt]", "[issuer.letsencript]"), "did you mean \"letsencrypt\"?");
     wrong(&spoilt("[issuer.letsencrypt]", "[issuer.mine]"), "add `directory = \"https://…\"`");
     wrong(&spoilt("accept-terms = true", ""), "needs `accept-terms = true`: a person decides");
@@ -437,6 +444,7 @@ fn what_a_person_should_look_at_is_a_warning() {
             "that are not asked",
         ),
         (GOOD[..GOOD.find("[host.web1]").unwrap()].to_owned(), "no certificate is asked for"),
+        (with("[issuer.letsencrypt]", "directory = 'https://acme.zerossl.com/v2/DV90'"), "web site"),
     ] {
         let list = warnings(&text);
         assert_eq!(list.len(), 1, "{list:?}");

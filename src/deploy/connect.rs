@@ -1,0 +1,217 @@
+//! Connecting to a host and logging in.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use russh::client::{self, AuthResult, Handle};
+use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::{AlgorithmKind, Preferred, compression};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::error::ConnectError;
+use super::host_key::{Expectation, HostKeyError};
+use super::identity;
+use crate::model::desired::Host;
+use crate::model::problem::plain;
+
+/// Looking up the address and connecting to it.
+const CONNECT: Duration = Duration::from_secs(10);
+/// From the first byte to being logged in.
+const LOGIN: Duration = Duration::from_secs(15);
+
+/// Connects to a host and logs in. The host's key is judged before anything of ours is shown.
+pub(super) async fn connect(host: &Host, identity: &Path) -> Result<Handle<Client>, ConnectError> {
+    let key = Arc::new(identity::read(identity)?);
+    let expected = Expectation::of(host)?;
+    let stream = Overheard { stream: dial(host).await?, greeting: Arc::default() };
+    let greeting = Arc::clone(&stream.greeting);
+    let mut stage = "the key exchange";
+    let login = async {
+        let config = Arc::new(config(&expected));
+        let mut handle = client::connect_stream(config, stream, Client { expected: expected.clone() })
+            .await
+            .map_err(|error| refusal(host, &expected, &greeting, error))?;
+        stage = "the login";
+        log_in(host, identity, &mut handle, &key).await?;
+        Ok(handle)
+    };
+    timeout(LOGIN, login).await.unwrap_or_else(|_| {
+        Err(ConnectError::Timeout { host: host.name.to_string(), stage, seconds: LOGIN.as_secs() })
+    })
+}
+
+/// What russh asks us.
+pub(super) struct Client {
+    expected: Expectation,
+}
+
+/// Why the protocol ended.
+#[derive(Debug)]
+pub(super) enum ClientError {
+    HostKey(HostKeyError),
+    Ssh(russh::Error),
+}
+
+impl From<russh::Error> for ClientError {
+    fn from(error: russh::Error) -> Self {
+        Self::Ssh(error)
+    }
+}
+
+impl client::Handler for Client {
+    type Error = ClientError;
+
+    async fn check_server_key(&mut self, presented: &PublicKeyOrCertificate) -> Result<bool, ClientError> {
+        // Certificates are not asked for: one that comes nevertheless is judged by its key.
+        self.expected.judge(&presented.public_key()).map_err(ClientError::HostKey)?;
+        Ok(true)
+    }
+}
+
+fn config(expected: &Expectation) -> client::Config {
+    client::Config {
+        keepalive_interval: Some(Duration::from_secs(10)),
+        keepalive_max: 3,
+        preferred: Preferred {
+            key: expected.algorithms().into(),
+            // Nothing here is worth a decompressor that a hostile host can feed.
+            compression: vec![compression::NONE].into(),
+            ..Preferred::DEFAULT
+        },
+        ..client::Config::default()
+    }
+}
+
+/// Connects to the first address that answers.
+async fn dial(host: &Host) -> Result<TcpStream, ConnectError> {
+    let name = host.name.to_string();
+    let late =
+        || ConnectError::Timeout { host: name.clone(), stage: "connecting", seconds: CONNECT.as_secs() };
+    let deadline = Instant::now() + CONNECT;
+    let lookup = |source| ConnectError::Lookup { host: name.clone(), address: host.address.clone(), source };
+    let found: Vec<SocketAddr> = timeout_at(deadline, lookup_host((host.address.as_str(), host.port)))
+        .await
+        .map_err(|_| late())?
+        .map_err(|source| lookup(Some(source)))?
+        .collect();
+    let mut last = lookup(None);
+    for (index, &at) in found.iter().enumerate() {
+        // A silent address must not use up the time of the next.
+        let left = u32::try_from(found.len() - index).unwrap_or(u32::MAX);
+        let share = deadline.saturating_duration_since(Instant::now()) / left;
+        last = match timeout(share, TcpStream::connect(at)).await {
+            Ok(Ok(stream)) => {
+                // Small messages to and fro: waiting to fill packets would only slow them down.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                ConnectError::Refused { host: name.clone(), at }
+            }
+            Ok(Err(source)) => ConnectError::Unreachable { host: name.clone(), at, source },
+            Err(_) => late(),
+        };
+    }
+    Err(last)
+}
+
+fn refusal(
+    host: &Host,
+    expected: &Expectation,
+    greeting: &Mutex<Vec<u8>>,
+    error: ClientError,
+) -> ConnectError {
+    let name = host.name.to_string();
+    let greeting = plain(&String::from_utf8_lossy(&greeting.lock().unwrap_or_else(PoisonError::into_inner)));
+    match error {
+        ClientError::HostKey(error) => error.into(),
+        ClientError::Ssh(russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, theirs, .. }) => {
+            expected.other_kind(&theirs).into()
+        }
+        ClientError::Ssh(_) if !greeting.is_empty() && !greeting.contains("SSH-") => {
+            ConnectError::NotSsh { host: name, greeting }
+        }
+        ClientError::Ssh(source) => ConnectError::Ended { host: name, stage: "the key exchange", source },
+    }
+}
+
+async fn log_in(
+    host: &Host,
+    identity: &Path,
+    handle: &mut Handle<Client>,
+    key: &Arc<PrivateKey>,
+) -> Result<(), ConnectError> {
+    let ended = |source| ConnectError::Ended { host: host.name.to_string(), stage: "the login", source };
+    // SHA-1 is what a server wants that does not say what it wants; none of them is still in use.
+    let hash = if key.algorithm().is_rsa() {
+        handle.best_supported_rsa_hash().await.map_err(ended)?.flatten().or(Some(HashAlg::Sha256))
+    } else {
+        None
+    };
+    let signer = PrivateKeyWithHashAlg::new(Arc::clone(key), hash);
+    match handle.authenticate_publickey(&host.user, signer).await.map_err(ended)? {
+        AuthResult::Success => Ok(()),
+        AuthResult::Failure { .. } => {
+            let mut public = key.public_key().clone();
+            if public.comment().is_empty() {
+                public.set_comment("certfleet");
+            }
+            Err(ConnectError::KeyRefused {
+                host: host.name.to_string(),
+                user: host.user.clone(),
+                identity: identity.to_owned(),
+                public: plain(&public.to_openssh().unwrap_or_default()),
+            })
+        }
+    }
+}
+
+/// A stream whose first bytes are kept: russh does not tell a web server from a broken SSH server.
+struct Overheard {
+    stream: TcpStream,
+    greeting: Arc<Mutex<Vec<u8>>>,
+}
+
+/// Enough to see what answers there.
+const GREETING: usize = 64;
+
+impl AsyncRead for Overheard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let mut greeting = self.greeting.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = GREETING - greeting.len();
+        greeting.extend(buffer.filled()[before..].iter().take(room));
+        drop(greeting);
+        result
+    }
+}
+
+impl AsyncWrite for Overheard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
