@@ -424,9 +424,10 @@ impl<'a> Pass<'a> {
         self.busy.insert(host.clone());
         let engine = self.engine;
         let host = host.clone();
+        let before = self.observed.looks.get(&host).cloned().unwrap_or_default();
         engine.tell(Event::Deploying(host.clone(), installs.clone()));
         self.running.push(Box::pin(async move {
-            let outcomes = engine.deploy(&host, installs).await;
+            let outcomes = engine.deploy(&host, installs, &before).await;
             Done::Deployed(host, outcomes)
         }));
     }

@@ -1,6 +1,6 @@
 //! Deploying to one host: one connection, one transaction, then proof from outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -70,7 +70,14 @@ impl Diagnose for Unreadable {
 
 impl Engine {
     /// Installs versions on a host and proves that they are served.
-    pub(super) async fn deploy(&self, name: &HostName, installs: Vec<Install>) -> Vec<Outcome> {
+    ///
+    /// `before` is what was seen of the host by now.
+    pub(super) async fn deploy(
+        &self,
+        name: &HostName,
+        installs: Vec<Install>,
+        before: &BTreeMap<CertName, Vec<Look>>,
+    ) -> Vec<Outcome> {
         let host = &self.config.desired.hosts[name];
         let began = Instant::now();
         let mut results: BTreeMap<CertName, std::result::Result<Deployed, Problem>> = BTreeMap::new();
@@ -83,7 +90,7 @@ impl Engine {
                 }
             }
         }
-        let prover = Prover { engine: self, seen: Mutex::default() };
+        let prover = Prover { engine: self, unseen: unseen(before), seen: Mutex::default() };
         if !bundles.is_empty() {
             match self.install(host, &bundles, &prover).await {
                 Ok(deployed) => {
@@ -226,7 +233,16 @@ fn note(
 /// Proves by handshakes what a host serves.
 struct Prover<'a> {
     engine: &'a Engine,
+    /// Those that no address answered for before anything was changed: that none answers now says nothing.
+    unseen: BTreeSet<CertName>,
     seen: Mutex<BTreeMap<CertName, Vec<Look>>>,
+}
+
+/// The certificates that were looked for and not an answer was had.
+fn unseen(looks: &BTreeMap<CertName, Vec<Look>>) -> BTreeSet<CertName> {
+    let silent = |look: &Look| matches!(look.seen, Seen::Unreachable(_));
+    let silent = looks.iter().filter(|(_, looks)| !looks.is_empty() && looks.iter().all(silent));
+    silent.map(|(name, _)| name.clone()).collect()
 }
 
 /// What was found in place of the new certificate.
@@ -293,6 +309,9 @@ impl Prove for Prover<'_> {
             }
         }
         match silent {
+            Some(found) if self.unseen.contains(name) => {
+                Err(NotProven::Unused(Box::new(Problem::of(&found))))
+            }
             Some(found) => Err(NotProven::Unreachable(Box::new(Problem::of(&found)))),
             None => Ok(Proof {
                 addresses: all.into_iter().map(|look| (look.address, look.name)).collect(),

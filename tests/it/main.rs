@@ -10,6 +10,7 @@ mod config;
 mod deploy;
 mod dns;
 mod facts;
+mod hosts;
 mod lifecycle;
 mod planner_properties;
 mod reference;

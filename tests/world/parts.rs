@@ -89,6 +89,11 @@ pub(crate) fn ssh() -> Result<Program, String> {
     find_or_fetch("ssh", "openssh-client", "usr/bin/ssh")
 }
 
+/// All the tools of small systems in one program.
+pub(crate) fn busybox() -> Result<Program, String> {
+    find_or_fetch("busybox", "busybox", "usr/bin/busybox")
+}
+
 /// A program on the PATH, or where system programs are on machines whose users do not have that on the PATH.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -120,7 +125,11 @@ fn fetch(wanted: &Wanted<'_>) -> Result<Program, String> {
         if !unpacked.is_dir() {
             fetch_into(wanted, &folder, &unpacked)?;
         }
-        let path = unpacked.join(wanted.file);
+        let mut path = unpacked.join(wanted.file);
+        if !path.is_file() {
+            // Releases from before /bin and /usr/bin were one.
+            path = unpacked.join(wanted.file.trim_start_matches("usr/"));
+        }
         if !path.is_file() {
             return Err(format!("{} is not in the package", path.display()));
         }
