@@ -29,6 +29,7 @@ struct Service {
 pub(super) struct Settings {
     port: Option<u16>,
     user: Option<String>,
+    sudo: Option<bool>,
     identity: Option<PathBuf>,
     host_key: Option<Vec<String>>,
     known_hosts: Option<Vec<PathBuf>>,
@@ -44,6 +45,7 @@ impl Settings {
         Self {
             port: section.optional("port"),
             user: section.parsed("user", "\"root\"", user),
+            sudo: section.optional("sudo"),
             identity: section.optional("identity"),
             host_key: section
                 .optional("host-key")
@@ -83,11 +85,13 @@ pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings
         Some(service) => (None, service),
         None => (Some(defaults), defaults.service.unwrap_or(&SERVICES[0])),
     };
+    let user = own.user.or_else(|| defaults.user.clone()).unwrap_or_else(|| "root".to_owned());
     Some(Host {
         address: address.unwrap_or_else(|| name.as_str().to_owned()),
         name,
         port: own.port.or(defaults.port).unwrap_or(22),
-        user: own.user.or_else(|| defaults.user.clone()).unwrap_or_else(|| "root".to_owned()),
+        sudo: own.sudo.or(defaults.sudo).unwrap_or(user != "root"),
+        user,
         identity: own.identity.or_else(|| defaults.identity.clone()),
         host_key: own.host_key.or_else(|| defaults.host_key.clone()).unwrap_or_default(),
         known_hosts: own

@@ -148,6 +148,11 @@ impl Diagnose for ConnectError {
     }
 }
 
+/// The line of a sudoers file that lets a user run transactions. Whoever may run `sh` may do everything.
+pub fn sudoers_line(user: &str) -> String {
+    format!("{user} ALL=(root) NOPASSWD: /bin/sh, /usr/bin/sh")
+}
+
 /// Why a transaction has no answer. Of what happened on the host it is only known that the web server there
 /// can start: the next pass looks, and goes on.
 #[derive(Debug, thiserror::Error)]
@@ -214,6 +219,16 @@ pub enum InstallError {
         /// How the command ended.
         status: String,
         /// The last that was said there; safe to show.
+        said: String,
+    },
+    /// The user may not become root there.
+    #[error("`{user}` cannot become root on `{host}`: {said}")]
+    Sudo {
+        /// The host's name.
+        host: String,
+        /// The user.
+        user: String,
+        /// What sudo, or the lack of it, said; safe to show.
         said: String,
     },
     /// The answer makes no sense.
@@ -292,6 +307,13 @@ impl InstallError {
         Err(Self::Stopped { host: host.name.to_string(), what, reason: record.text.clone() })
     }
 
+    /// Whether a command that should have run by sudo was stopped by it.
+    pub(super) fn is_of_sudo(said: &str) -> bool {
+        // "sudo: a password is required", "sudo: sorry, you must have a tty", "sh: sudo: not found";
+        // "Sorry, user x is not allowed to execute", "x is not in the sudoers file".
+        ["sudo", "Sorry, user ", "is not allowed to execute"].iter().any(|words| said.contains(words))
+    }
+
     pub(super) fn malformed(host: &Host, source: Malformed) -> Self {
         Self::Malformed { host: host.name.to_string(), source }
     }
@@ -307,6 +329,7 @@ impl Diagnose for InstallError {
             Self::TooMuch { .. } | Self::Malformed { .. } => "deploy.answer",
             Self::Lost { .. } => "ssh.lost",
             Self::NoAnswer { .. } => "deploy.no-answer",
+            Self::Sudo { .. } => "ssh.sudo",
             Self::Stopped { what: Stop::Lock, .. } => "deploy.lock",
             Self::Stopped { what: Stop::Tools, .. } => "deploy.tools",
             Self::Stopped { what: Stop::Directory, .. } => "deploy.directory",
@@ -335,6 +358,14 @@ impl Diagnose for InstallError {
             Self::NoAnswer { .. } => {
                 Some("its login shell must be able to run `sh`, and have dd and eval".into())
             }
+            Self::Sudo { host, said, .. } if said.contains("not found") => {
+                Some(format!("install sudo there, or set `user = \"root\"` in [host.{host}]"))
+            }
+            Self::Sudo { host, user, .. } => Some(format!(
+                "add this line there with `visudo -f /etc/sudoers.d/certfleet`: {}; it makes `{user}` root in all but \
+                 name. Where `{user}` can do everything without root, set `sudo = false` in [host.{host}]",
+                sudoers_line(user)
+            )),
             Self::Silent { .. } | Self::TooLong { .. } | Self::Lost { .. } => Some(
                 "once it has begun to switch the host goes on by itself; the answer is in \
                  .certfleet/.last-answer in its directory"

@@ -23,11 +23,13 @@ const OUTPUT_LIMIT: usize = 64 * 1024;
 /// What a record may take: two texts of 4 KiB, its names, and the lines that show progress.
 const RECORD_LIMIT: usize = 12 * 1024;
 
-/// The command that takes the script from its input, whatever shell the user has.
+/// The command that takes the script from its input, whatever shell the user has; with `sudo`, as root.
 ///
-/// By its exact length: a shell that reads its script from the same input as the data reads ahead.
-pub fn command() -> String {
-    format!("exec sh -c 'eval \"$(dd bs={} count=1 iflag=fullblock 2>/dev/null)\"'", SCRIPT.len())
+/// By its exact length: a shell that reads its script from the same input as the data reads ahead. What sudo
+/// says is in English, to be understood.
+pub fn command(sudo: bool) -> String {
+    let root = if sudo { "env LC_ALL=C sudo -n " } else { "" };
+    format!("exec {root}sh -c 'eval \"$(dd bs={} count=1 iflag=fullblock 2>/dev/null)\"'", SCRIPT.len())
 }
 
 /// One conversation: the input of one transaction, and the reader of its answer.

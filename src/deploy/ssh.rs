@@ -118,7 +118,7 @@ impl Exchange<'_> {
     async fn run(&mut self, handle: &Handle<Client>) -> Result<(), InstallError> {
         let opening = async {
             let channel = handle.channel_open_session().await?;
-            channel.exec(true, command()).await?;
+            channel.exec(true, command(self.host.sudo)).await?;
             Ok(channel)
         };
         let channel = timeout(IDLE, opening)
@@ -202,6 +202,10 @@ impl Exchange<'_> {
                 let status =
                     self.status.map_or_else(|| "killed".to_owned(), |code| format!("exit status {code}"));
                 let complaint = plain(&String::from_utf8_lossy(&self.complaint));
+                if self.host.sudo && InstallError::is_of_sudo(&complaint) {
+                    let user = self.host.user.clone();
+                    return Err(InstallError::Sudo { host: self.name(), user, said: complaint });
+                }
                 let said = if complaint.is_empty() { self.conversation.tail() } else { complaint };
                 Err(InstallError::NoAnswer { host: self.name(), status, said })
             }

@@ -137,6 +137,8 @@ pub struct Host {
     pub port: u16,
     /// SSH user.
     pub user: String,
+    /// Whether that user becomes root by sudo.
+    pub sudo: bool,
     /// The private key to log in with; `None` is `ssh/id_ed25519` in the store.
     pub identity: Option<PathBuf>,
     /// Pinned host keys, as `ssh-ed25519 AAAA…`; empty = by `known_hosts`.

@@ -59,6 +59,7 @@ fn wanted(host: &Host) -> desired::Host {
         address: host.address.to_string(),
         port: host.ssh_port,
         user: host.user.clone(),
+        sudo: false,
         identity: Some(host.identity.clone()),
         host_key: vec![host.host_key.clone()],
         known_hosts: Vec::new(),

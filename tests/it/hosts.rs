@@ -8,6 +8,7 @@ use crate::world::World;
 use crate::world::host::Host;
 
 mod reach;
+mod sudo;
 
 const NAME: &str = "media.social.test";
 const CERTIFICATE: &str = "[[certificate]]\ndomains = [\"media.social.test\"]\nhosts = [\"cdn\"]\n";

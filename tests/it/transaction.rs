@@ -71,6 +71,7 @@ impl Place {
             address: "edge".to_owned(),
             port: 22,
             user: "root".to_owned(),
+            sudo: false,
             identity: None,
             host_key: Vec::new(),
             known_hosts: Vec::new(),
@@ -95,7 +96,7 @@ impl Place {
 
     fn execute(&self, input: &[u8], path: &str) -> Vec<u8> {
         let mut child = Command::new(self.path("bin/sh"))
-            .args(["-c", &command()])
+            .args(["-c", &command(false)])
             .env_clear()
             .env("PATH", path)
             .stdin(Stdio::piped())

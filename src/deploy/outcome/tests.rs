@@ -11,6 +11,7 @@ fn host() -> Host {
         address: "edge".to_owned(),
         port: 22,
         user: "root".to_owned(),
+        sudo: false,
         identity: None,
         host_key: Vec::new(),
         known_hosts: Vec::new(),

@@ -151,6 +151,7 @@ async fn addresses_come_from_certs_toml_or_the_system() {
         address: address.to_owned(),
         port: 22,
         user: "root".to_owned(),
+        sudo: false,
         identity: None,
         host_key: Vec::new(),
         known_hosts: Vec::new(),

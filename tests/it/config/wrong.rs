@@ -81,7 +81,7 @@ fn unknown_keys_and_tables_are_named() {
         ("[dns.main]", "propogation_check = 'off'", "did you mean \"propagation-check\"?"),
         ("[dns.main]", "keyname = 'x'", "did you mean \"key-name\"?"),
         ("[host.web1]", "adress = 'x'", "did you mean \"address\"?"),
-        ("[host.web1]", "sudo = true", "unknown key \"sudo\""),
+        ("[host.web1]", "password = true", "unknown key \"password\""),
         ("[[certificate]]", "rewew_before = '30d'", "did you mean \"renew-before\"?"),
         ("[[certificate]]", "reuse-keys = true", "did you mean \"reuse-key\"?"),
         ("[[certificate]]", "\"a\\u001b[2Jb\" = 1", "unknown key \"a\\u{1b}[2Jb\""),

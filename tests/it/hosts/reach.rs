@@ -23,7 +23,8 @@ fn a_port_that_answered_before_is_a_reason_to_put_back() {
     let host = world.host("edge");
     let config = world.config(CERTIFICATE).unwrap();
     // A reload after which nobody listens any more: nothing but the look from outside tells.
-    let stop = format!("reload = \"kill $(cat {}/nginx/nginx.pid)\"", host.root.display());
+    let pid = host.root.join("nginx/nginx.pid");
+    let stop = format!("reload = \"[ ! -e {0} ] || kill $(cat {0})\"", pid.display());
     edit(&config, &format!("reload = {:?}", host.reload_command), &stop);
 
     certfleet(&config, &["renew"]).ended(1).said("the version before is back");
