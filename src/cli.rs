@@ -1,6 +1,7 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
 mod account;
+mod host;
 mod revoke;
 
 use std::collections::BTreeSet;
@@ -91,6 +92,9 @@ enum Command {
     /// Our accounts at the issuers
     #[command(subcommand)]
     Account(account::Account),
+    /// Making a host ready: its key, and ours there
+    #[command(subcommand)]
+    Host(host::HostCommand),
     /// The expiry report: every certificate, where it stands, what each host serves
     Report(ReportArgs),
 }
@@ -222,6 +226,7 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Deploy(args) => output.deploy(config, &args).await,
         Command::Revoke(args) => output.revoke(config, &args).await,
         Command::Account(what) => output.account(config, &what).await,
+        Command::Host(what) => output.host(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
     }
 }

@@ -21,6 +21,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use zeroize::Zeroizing;
 
+pub use connect::{Presented, presented};
 pub use error::{ConnectError, InstallError, NotPutBack};
 pub use outcome::{Answer, NotInstalled, Outcome, Reload};
 pub use ssh::Session;

@@ -16,7 +16,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::ConnectError;
-use super::host_key::{Expectation, HostKeyError};
+use super::host_key::{Expectation, HostKeyError, Shown};
 use super::identity;
 use crate::model::desired::Host;
 use crate::model::problem::plain;
@@ -45,6 +45,42 @@ pub(super) async fn connect(host: &Host, identity: &Path) -> Result<Handle<Clien
     timeout(LOGIN, login).await.unwrap_or_else(|_| {
         Err(ConnectError::Timeout { host: host.name.to_string(), stage, seconds: LOGIN.as_secs() })
     })
+}
+
+/// The key that a host shows, in the light of what is known of it.
+#[derive(Debug)]
+pub enum Presented {
+    /// It is one of those expected, which are these.
+    Known(String),
+    /// Nothing is known of the host.
+    Unknown {
+        /// What known-hosts files call it.
+        address: String,
+        /// The key.
+        key: Box<Shown>,
+    },
+}
+
+/// Connects to a host for the sake of its key and shows it nothing of ours. A key that is not one of those
+/// expected is an error.
+pub async fn presented(host: &Host) -> Result<Presented, ConnectError> {
+    let expected = Expectation::of(host)?;
+    let stream = Overheard { stream: dial(host).await?, greeting: Arc::default() };
+    let greeting = Arc::clone(&stream.greeting);
+    let client = Client { expected: expected.clone() };
+    let exchange = client::connect_stream(Arc::new(config(&expected)), stream, client);
+    let late = |_| ConnectError::Timeout {
+        host: host.name.to_string(),
+        stage: "the key exchange",
+        seconds: LOGIN.as_secs(),
+    };
+    match timeout(LOGIN, exchange).await.map_err(late)? {
+        Ok(_) => Ok(Presented::Known(expected.to_string())),
+        Err(ClientError::HostKey(HostKeyError::Unknown { address, presented, .. })) => {
+            Ok(Presented::Unknown { address, key: presented })
+        }
+        Err(error) => Err(refusal(host, &expected, &greeting, error)),
+    }
 }
 
 /// What russh asks us.
@@ -158,18 +194,12 @@ async fn log_in(
     let signer = PrivateKeyWithHashAlg::new(Arc::clone(key), hash);
     match handle.authenticate_publickey(&host.user, signer).await.map_err(ended)? {
         AuthResult::Success => Ok(()),
-        AuthResult::Failure { .. } => {
-            let mut public = key.public_key().clone();
-            if public.comment().is_empty() {
-                public.set_comment("certfleet");
-            }
-            Err(ConnectError::KeyRefused {
-                host: host.name.to_string(),
-                user: host.user.clone(),
-                identity: identity.to_owned(),
-                public: plain(&public.to_openssh().unwrap_or_default()),
-            })
-        }
+        AuthResult::Failure { .. } => Err(ConnectError::KeyRefused {
+            host: host.name.to_string(),
+            user: host.user.clone(),
+            identity: identity.to_owned(),
+            public: identity::public_line(key.public_key()),
+        }),
     }
 }
 
