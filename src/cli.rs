@@ -2,6 +2,7 @@
 
 mod account;
 mod host;
+mod owner;
 mod revoke;
 
 use std::collections::BTreeSet;
@@ -196,6 +197,10 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
         )
         .without_time()
         .init();
+    if let Err(refusal) = owner::go_on_as_owner(cli.config.as_deref()) {
+        complain(&refusal.text);
+        return refusal.exit.into();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

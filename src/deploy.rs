@@ -38,6 +38,8 @@ pub struct Bundle {
     pub version: VersionNumber,
     /// SHA-256 of its leaf.
     pub fingerprint: Fingerprint,
+    /// Whether it may take the place of a version with a higher number.
+    pub force: bool,
     /// The private key.
     pub privkey: Zeroizing<String>,
     /// Leaf and intermediates.

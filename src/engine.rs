@@ -424,10 +424,11 @@ impl<'a> Pass<'a> {
         self.busy.insert(host.clone());
         let engine = self.engine;
         let host = host.clone();
+        let force = matches!(self.request.deploying, Deploying::Forced(_));
         let before = self.observed.looks.get(&host).cloned().unwrap_or_default();
         engine.tell(Event::Deploying(host.clone(), installs.clone()));
         self.running.push(Box::pin(async move {
-            let outcomes = engine.deploy(&host, installs, &before).await;
+            let outcomes = engine.deploy(&host, installs, &before, force).await;
             Done::Deployed(host, outcomes)
         }));
     }

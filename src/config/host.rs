@@ -9,7 +9,7 @@ use russh::keys::PublicKey;
 use russh::keys::ssh_key::Algorithm;
 
 use crate::kind::{Context, Item, OneOrMore, Refusal, Remedy, Section, Value, address, listed, near};
-use crate::model::desired::Host;
+use crate::model::desired::{Host, KeyAccess};
 use crate::model::name::HostName;
 
 /// A table to copy where there is none.
@@ -33,6 +33,9 @@ pub(super) struct Settings {
     identity: Option<PathBuf>,
     host_key: Option<Vec<String>>,
     known_hosts: Option<Vec<PathBuf>>,
+    owner: Option<String>,
+    group: Option<String>,
+    mode: Option<u32>,
     directory: Option<String>,
     service: Option<&'static Service>,
     test: Option<String>,
@@ -51,6 +54,9 @@ impl Settings {
                 .optional("host-key")
                 .map(|OneOrMore(keys)| keys.into_iter().map(|HostKey(key)| key).collect()),
             known_hosts: section.optional("known-hosts").map(|OneOrMore(paths)| paths),
+            owner: section.parsed("owner", "\"haproxy\"", owner),
+            group: section.parsed("group", "\"ssl-cert\"", owner),
+            mode: section.parsed("mode", "\"0640\"", mode),
             directory: section.parsed("directory", "\"/etc/letsencrypt/live\"", directory),
             service: section.parsed("service", "\"nginx\"", service),
             test: section.parsed("test", "\"nginx -t\"", command),
@@ -85,6 +91,14 @@ pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings
         Some(service) => (None, service),
         None => (Some(defaults), defaults.service.unwrap_or(&SERVICES[0])),
     };
+    let group = own.group.or_else(|| defaults.group.clone());
+    // A group is named to let it read.
+    let usual = if group.is_some() { 0o640 } else { 0o600 };
+    let access = KeyAccess {
+        owner: own.owner.or_else(|| defaults.owner.clone()),
+        mode: own.mode.or(defaults.mode).unwrap_or(usual),
+        group,
+    };
     let user = own.user.or_else(|| defaults.user.clone()).unwrap_or_else(|| "root".to_owned());
     Some(Host {
         address: address.unwrap_or_else(|| name.as_str().to_owned()),
@@ -98,6 +112,7 @@ pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings
             .known_hosts
             .or_else(|| defaults.known_hosts.clone())
             .unwrap_or_else(|| known_hosts(base)),
+        access,
         directory: own
             .directory
             .or_else(|| defaults.directory.clone())
@@ -155,6 +170,32 @@ fn user(text: &str) -> Result<String, Refusal> {
         "a user name has letters, digits, `.`, `-` and `_` only",
         "write the name alone; the host goes to `address`",
     ))
+}
+
+/// The owner or group of files: a name of letters, as useradd makes them, or a number.
+fn owner(text: &str) -> Result<String, Refusal> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if !text.is_empty() && text.len() <= 64 && !text.starts_with(['-', '.']) && text.chars().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::new(
+        "a name of a user or group has letters, digits, `.`, `-` and `_` only",
+        "as in \"haproxy\" or \"116\"; owner and group are two keys",
+    ))
+}
+
+/// The mode of key files: one that lets others than owner and group read them would give the keys away.
+fn mode(text: &str) -> Result<u32, Refusal> {
+    match text {
+        "0400" => Ok(0o400),
+        "0440" => Ok(0o440),
+        "0600" => Ok(0o600),
+        "0640" => Ok(0o640),
+        _ => Err(Refusal::new(
+            "a key is for its owner, and its group at most",
+            "it is \"0600\", \"0400\", or with `group` \"0640\" or \"0440\"",
+        )),
+    }
 }
 
 /// A directory on the host: a word that every shell takes as it is.

@@ -52,6 +52,7 @@ impl Answer {
                 "rolled-back" => Outcome::RolledBack { output: text },
                 "reload-failed" => Outcome::ReloadFailed { output: text },
                 "refused" => Outcome::Refused { reason: text },
+                "newer" => Outcome::Newer { there: record.old.clone() },
                 "broken" => Outcome::HostBroken { output: text },
                 other => return Err(Malformed::Word(crate::model::problem::plain(other))),
             });
@@ -124,6 +125,11 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+    /// A version with a higher number is there, and stays.
+    Newer {
+        /// What it is called there.
+        there: String,
+    },
     /// The config test fails without us; nothing that is used was changed, nothing reloaded.
     HostBroken {
         /// What the test said.
@@ -187,6 +193,9 @@ impl Outcome {
             }
             Self::Refused { reason } => {
                 NotInstalled::Refused { certificate, version, host: name, reason: reason.clone() }
+            }
+            Self::Newer { there } => {
+                NotInstalled::Newer { certificate, version, host: name, there: there.clone() }
             }
             Self::HostBroken { output } => {
                 let said = said(&host.test, output);

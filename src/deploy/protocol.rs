@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Bundle, PutBack};
-use crate::model::desired::Host;
+use crate::model::desired::{Host, KeyAccess};
 use crate::model::problem::plain;
 
 /// The transaction itself.
@@ -86,7 +86,8 @@ impl Conversation {
     pub fn install(host: &Host, bundles: &[Bundle]) -> Result<Self, NoRandomness> {
         let mut this = Self::new(host, "install", bundles.len())?;
         for bundle in bundles {
-            let line = format!("{} {}\n", bundle.certificate, bundle.directory_name());
+            let force = if bundle.force { "force" } else { "-" };
+            let line = format!("{} {} {force}\n", bundle.certificate, bundle.directory_name());
             this.input.extend_from_slice(line.as_bytes());
         }
         for bundle in bundles {
@@ -119,6 +120,11 @@ impl Conversation {
         let mut input = Zeroizing::new(Vec::with_capacity(SCRIPT.len() + 4096 + count * 64 * 1024));
         input.extend_from_slice(SCRIPT.as_bytes());
         input.extend_from_slice(format!("{nonce} {action} {count}\n").as_bytes());
+        let KeyAccess { owner, group, mode } = &host.access;
+        let word = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
+        let line =
+            format!("{} {} {mode:04o} {:04o}\n", word(owner), word(group), host.access.directory_mode());
+        input.extend_from_slice(line.as_bytes());
         for text in [&host.directory, &host.test, &host.reload] {
             // Shells drop newlines at the end, and the count has to be right.
             let text = text.trim_end_matches('\n');

@@ -77,13 +77,14 @@ impl Engine {
         name: &HostName,
         installs: Vec<Install>,
         before: &BTreeMap<CertName, Vec<Look>>,
+        force: bool,
     ) -> Vec<Outcome> {
         let host = &self.config.desired.hosts[name];
         let began = Instant::now();
         let mut results: BTreeMap<CertName, std::result::Result<Deployed, Problem>> = BTreeMap::new();
         let mut bundles = Vec::new();
         for install in &installs {
-            match self.bundle(install) {
+            match self.bundle(install, force) {
                 Ok(bundle) => bundles.push(bundle),
                 Err(error) => {
                     results.insert(install.certificate.clone(), Err(Problem::of(&error)));
@@ -130,7 +131,7 @@ impl Engine {
         Ok(session)
     }
 
-    fn bundle(&self, install: &Install) -> std::result::Result<Bundle, Unreadable> {
+    fn bundle(&self, install: &Install, force: bool) -> std::result::Result<Bundle, Unreadable> {
         let (name, version) = (install.certificate.clone(), install.version);
         let unreadable = |source| Unreadable { name: install.certificate.clone(), version, source };
         let files = self.store.version(&name, version).map_err(unreadable)?;
@@ -141,6 +142,7 @@ impl Engine {
             certificate: name,
             version,
             fingerprint,
+            force,
             privkey: files.privkey,
             fullchain: files.fullchain,
             cert: files.cert,

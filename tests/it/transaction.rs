@@ -3,6 +3,7 @@
 //! The web server is a stand-in of a few lines that is as strict as nginx: it refuses a key and a chain that
 //! do not match, and what it "serves" is what it loaded at its last reload.
 
+mod access;
 mod guarding;
 mod installing;
 mod killed;
@@ -71,6 +72,7 @@ impl Place {
             address: "edge".to_owned(),
             port: 22,
             user: "root".to_owned(),
+            access: Default::default(),
             sudo: false,
             identity: None,
             host_key: Vec::new(),
@@ -242,6 +244,7 @@ fn bundle(name: &str, version: u32, tag: &str) -> Bundle {
         certificate: name.parse().unwrap(),
         version: VersionNumber(version),
         fingerprint: Fingerprint::of(tag.as_bytes()),
+        force: false,
         privkey: pair.key.into(),
         fullchain: format!("{}{}", pair.leaf, pair.chain),
         cert: pair.leaf,

@@ -46,6 +46,20 @@ pub enum NotInstalled {
         /// Why; safe to show.
         reason: String,
     },
+    /// A newer version is there.
+    #[error(
+        "`{certificate}` version {version} does not go to `{host}`: a newer version is installed, {there}"
+    )]
+    Newer {
+        /// The certificate.
+        certificate: CertName,
+        /// Its version's number.
+        version: u32,
+        /// The host's name.
+        host: String,
+        /// What the newer one is called there; safe to show.
+        there: String,
+    },
     /// The host's configuration was broken before.
     #[error(
         "cannot deploy `{certificate}` to `{host}`: its configuration was broken before, nothing was changed"
@@ -120,6 +134,7 @@ impl Diagnose for NotInstalled {
             Self::TestFailed { .. } => "deploy.config-test",
             Self::ReloadFailed { .. } => "deploy.reload",
             Self::Refused { .. } => "deploy.refused",
+            Self::Newer { .. } => "deploy.newer",
             Self::HostBroken { .. } => "deploy.host-broken",
             Self::NotServed { .. } => "deploy.not-served",
             Self::Unused { .. } => "deploy.unused",
@@ -149,6 +164,10 @@ impl Diagnose for NotInstalled {
                  ssl_certificate_key {directory}/{certificate}/privkey.pem;"
             ),
             Self::NothingRuns { .. } => "start it; it will find the new certificate".to_owned(),
+            Self::Newer { certificate, host, .. } => format!(
+                "does another certfleet deploy there, or is the store an old copy? to replace it: certfleet deploy \
+                 {certificate} --host {host} --force"
+            ),
             Self::Refused { .. } => return None,
         })
     }
