@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 pub use connect::{Presented, presented};
 pub use error::{ConnectError, InstallError, NotPutBack};
 pub use outcome::{Answer, NotInstalled, Outcome, Reload};
-pub use ssh::Session;
+pub use ssh::{Login, Session};
 
 use crate::model::desired::Host;
 use crate::model::name::{CertName, Domain, Fingerprint, VersionNumber};

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::io::{IsTerminal, stdin};
+use std::sync::Arc;
 
 use clap::Subcommand;
 use serde_json::json;
@@ -10,9 +11,11 @@ use super::{Exit, Output, Refusal, complain, unknown};
 use crate::config::Config;
 use crate::deploy::error::sudoers_line;
 use crate::deploy::{Presented, host_key, identity, presented};
+use crate::engine::Engine;
 use crate::model::desired::Host;
 use crate::model::name::HostName;
 use crate::model::problem::Problem;
+use crate::render::Progress;
 use crate::store::Store;
 
 /// What to do for a host.
@@ -36,13 +39,27 @@ pub(super) enum HostCommand {
 impl Output {
     pub(super) async fn host(&self, config: Config, what: &HostCommand) -> Result<Exit, Refusal> {
         match what {
-            HostCommand::Pin { host, yes } => self.pin(find(&config, host)?, *yes).await,
+            HostCommand::Pin { host, yes } => {
+                let host = find(&config, host)?.clone();
+                self.pin(config, &host, *yes).await
+            }
             HostCommand::Setup { host } => self.set_up(&config, find(&config, host)?),
         }
     }
 
-    async fn pin(&self, host: &Host, yes: bool) -> Result<Exit, Refusal> {
-        let shown = presented(host).await.map_err(|error| Refusal::problem(&Problem::of(&error)))?;
+    async fn pin(&self, config: Config, host: &Host, yes: bool) -> Result<Exit, Refusal> {
+        let via = match &host.via {
+            Some(_) => {
+                let store =
+                    Store::open(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
+                let engine = Engine::new(Arc::new(config), store, Arc::new(Progress::new()), self.wait)
+                    .map_err(|error| Refusal::failed(&error))?;
+                engine.way_to(host).await.map_err(|error| Refusal::problem(&Problem::of(&error)))?
+            }
+            None => None,
+        };
+        let shown =
+            presented(host, via.as_deref()).await.map_err(|error| Refusal::problem(&Problem::of(&error)))?;
         let (address, key) = match shown {
             Presented::Known(expected) => {
                 self.print(
@@ -88,7 +105,9 @@ impl Output {
         };
         let made = identity::make(&file).and_then(|made| Ok((made, identity::public(&file)?)));
         let (made, public) = made.map_err(|error| Refusal::problem(&Problem::of(&error)))?;
-        let line = format!("restrict {public}");
+        // Who leads to others must be allowed to.
+        let leads = config.desired.hosts.values().any(|other| other.via.as_ref() == Some(&host.name));
+        let line = format!("restrict{} {public}", if leads { ",port-forwarding" } else { "" });
         let mut text = String::new();
         if made {
             let _ = writeln!(text, "made the SSH key {}\n", file.display());

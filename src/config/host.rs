@@ -11,6 +11,7 @@ use russh::keys::ssh_key::Algorithm;
 use crate::kind::{Context, Item, OneOrMore, Refusal, Remedy, Section, Value, address, listed, near};
 use crate::model::desired::{Host, KeyAccess};
 use crate::model::name::HostName;
+use crate::secret::Secret;
 
 /// A table to copy where there is none.
 pub(super) const SAMPLE: &str = "add a table for each host, as [host.web1]";
@@ -30,7 +31,9 @@ pub(super) struct Settings {
     port: Option<u16>,
     user: Option<String>,
     sudo: Option<bool>,
+    via: Option<HostName>,
     identity: Option<PathBuf>,
+    passphrase: Option<Secret>,
     host_key: Option<Vec<String>>,
     known_hosts: Option<Vec<PathBuf>>,
     owner: Option<String>,
@@ -49,7 +52,11 @@ impl Settings {
             port: section.optional("port"),
             user: section.parsed("user", "\"root\"", user),
             sudo: section.optional("sudo"),
+            via: section.parsed("via", "\"bastion\"", |text| {
+                text.parse().map_err(|error| Refusal::new(format!("{error}"), "name another [host.NAME]"))
+            }),
             identity: section.optional("identity"),
+            passphrase: section.optional("passphrase"),
             host_key: section
                 .optional("host-key")
                 .map(|OneOrMore(keys)| keys.into_iter().map(|HostKey(key)| key).collect()),
@@ -80,8 +87,8 @@ impl Settings {
     }
 }
 
-/// Reads the table of the host `name`.
-pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings) -> Option<Host> {
+/// Reads the table of the host `name`; with it where the passphrase of its identity is.
+pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings) -> (Host, Option<Secret>) {
     let address = section.parsed("address", "\"web1.example.org\"", host_address);
     let own = Settings::take(&mut section);
     let base = section.context().base();
@@ -100,12 +107,16 @@ pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings
         group,
     };
     let user = own.user.or_else(|| defaults.user.clone()).unwrap_or_else(|| "root".to_owned());
-    Some(Host {
+    // What the defaults say of all hosts cannot hold for the jump host itself.
+    let via = own.via.or_else(|| defaults.via.clone().filter(|via| *via != name));
+    let passphrase = own.passphrase.or_else(|| defaults.passphrase.clone());
+    let host = Host {
         address: address.unwrap_or_else(|| name.as_str().to_owned()),
         name,
         port: own.port.or(defaults.port).unwrap_or(22),
         sudo: own.sudo.or(defaults.sudo).unwrap_or(user != "root"),
         user,
+        via,
         identity: own.identity.or_else(|| defaults.identity.clone()),
         host_key: own.host_key.or_else(|| defaults.host_key.clone()).unwrap_or_default(),
         known_hosts: own
@@ -120,7 +131,40 @@ pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings
         test: own.test.or_else(|| commands?.test.clone()).unwrap_or_else(|| service.test.to_owned()),
         reload: own.reload.or_else(|| commands?.reload.clone()).unwrap_or_else(|| service.reload.to_owned()),
         verify: own.verify.or_else(|| defaults.verify.clone()).unwrap_or_default(),
-    })
+    };
+    (host, passphrase)
+}
+
+/// Every way to a host begins here: its jump hosts are hosts, and none of them is reached through itself.
+pub(super) fn check_ways(
+    hosts: &BTreeMap<HostName, Host>,
+    places: &BTreeMap<String, Range<usize>>,
+    context: &Context<'_>,
+) {
+    for (name, host) in hosts {
+        let Some(via) = &host.via else { continue };
+        let at = places.get(name.as_str()).cloned().unwrap_or(0..0);
+        let known = hosts.keys().map(HostName::as_str);
+        if !super::defined(
+            via.as_str(),
+            known,
+            &at,
+            &format!("`via` of host \"{name}\""),
+            "host",
+            SAMPLE,
+            context,
+        ) {
+            continue;
+        }
+        let way: Vec<&HostName> = std::iter::successors(Some(via), |via| hosts.get(*via)?.via.as_ref())
+            .take(hosts.len() + 1)
+            .collect();
+        if way.contains(&name) {
+            let message =
+                format!("host \"{name}\" is reached via \"{via}\", and that through \"{name}\" itself");
+            context.mistake(at, message, Remedy::Hint("one of them must be reached directly".to_owned()));
+        }
+    }
 }
 
 fn known_hosts(base: &Path) -> Vec<PathBuf> {

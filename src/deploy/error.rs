@@ -79,6 +79,30 @@ pub enum ConnectError {
         #[source]
         source: russh::Error,
     },
+    /// The host that it is behind does not lead there.
+    #[error("`{via}` does not lead to `{host}` at {address}")]
+    Forward {
+        /// The host's name.
+        host: String,
+        /// Its address and port.
+        address: String,
+        /// The host that it is behind.
+        via: String,
+        /// Why.
+        #[source]
+        source: russh::Error,
+    },
+    /// The host that it is behind cannot be had.
+    #[error("`{host}` is reached via `{via}`, and that is not to be had")]
+    Via {
+        /// The host's name.
+        host: String,
+        /// The host that it is behind.
+        via: String,
+        /// Why.
+        #[source]
+        source: Box<Self>,
+    },
     /// It does not take our key.
     #[error("`{host}` does not let `{user}` in with the key {}", identity.display())]
     KeyRefused {
@@ -105,6 +129,8 @@ impl Diagnose for ConnectError {
             Self::NotSsh { .. } => "ssh.not-ssh",
             Self::Ended { .. } => "ssh.ended",
             Self::KeyRefused { .. } => "ssh.auth",
+            Self::Forward { .. } => "ssh.forward",
+            Self::Via { source, .. } => source.code(),
         }
     }
 
@@ -113,7 +139,8 @@ impl Diagnose for ConnectError {
             Self::Identity(error) => error.blame(),
             Self::HostKey(error) => error.blame(),
             Self::Lookup { .. } | Self::NotSsh { .. } | Self::KeyRefused { .. } => Blame::Operator,
-            Self::Refused { .. } | Self::Ended { .. } => Blame::Host,
+            Self::Refused { .. } | Self::Ended { .. } | Self::Forward { .. } => Blame::Host,
+            Self::Via { source, .. } => source.blame(),
             Self::Unreachable { .. } | Self::Timeout { .. } => Blame::Network,
         }
     }
@@ -122,6 +149,7 @@ impl Diagnose for ConnectError {
         match self {
             Self::Identity(error) => error.retry(),
             Self::HostKey(error) => error.retry(),
+            Self::Via { source, .. } => source.retry(),
             _ => Retry::Backoff,
         }
     }
@@ -141,6 +169,11 @@ impl Diagnose for ConnectError {
             Self::Ended { .. } => Some(
                 "sshd may be restarting, or have too many connections (MaxStartups); its log says why".into(),
             ),
+            Self::Forward { via, .. } => Some(format!(
+                "is its sshd running? on `{via}`, AllowTcpForwarding must be on in sshd_config, and `restrict` in \
+                 authorized_keys needs `port-forwarding` beside it; `certfleet host setup {via}` prints that line"
+            )),
+            Self::Via { source, .. } => source.hint(),
             Self::KeyRefused { user, public, .. } => {
                 Some(format!("add this line to the authorized_keys of `{user}` there: {public}"))
             }

@@ -12,6 +12,7 @@ use rustls::crypto::aws_lc_rs;
 use zeroize::Zeroizing;
 
 use crate::model::problem::{Blame, Diagnose, Retry, plain};
+use crate::secret::{Secret, SecretError};
 
 /// More than any key file has.
 const LIMIT: u64 = 64 * 1024;
@@ -40,6 +41,39 @@ pub enum IdentityError {
     #[error("the SSH key {} has a passphrase, which nobody can type here", path.display())]
     Encrypted {
         /// The file.
+        path: PathBuf,
+    },
+    /// The passphrase of certs.toml cannot be had.
+    #[error("cannot read the passphrase of the SSH key {}", path.display())]
+    NoPassphrase {
+        /// The file of the key.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: SecretError,
+    },
+    /// The passphrase of certs.toml is not that of the key.
+    #[error("the passphrase of certs.toml does not open the SSH key {}", path.display())]
+    WrongPassphrase {
+        /// The file of the key.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeyError,
+    },
+    /// There is no file, and the agent cannot help.
+    #[error("there is no SSH key {}, and the agent of $SSH_AUTH_SOCK cannot be asked", path.display())]
+    Agent {
+        /// The file that is not there.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeyError,
+    },
+    /// There is no file, and the agent has nothing.
+    #[error("there is no SSH key {}, and the agent of $SSH_AUTH_SOCK has none", path.display())]
+    EmptyAgent {
+        /// The file that is not there.
         path: PathBuf,
     },
     /// A new key cannot be made.
@@ -85,8 +119,15 @@ impl Diagnose for IdentityError {
                 format!("the user that certfleet runs as must own it: chown and chmod 600 {}", path.display())
             }
             Self::Exposed { path, .. } => format!("chmod 600 {}", path.display()),
+            Self::NoPassphrase { source, .. } => return source.hint(),
+            Self::WrongPassphrase { .. } => "`passphrase` in certs.toml says where it is".to_owned(),
+            Self::Agent { path, .. } | Self::EmptyAgent { path } => format!(
+                "`ssh-add` a key that the hosts let in, or make one for certfleet alone: `certfleet host setup HOST` \
+                 makes {}",
+                path.display()
+            ),
             Self::Encrypted { path } => format!(
-                "use a key of its own for certfleet; or take the passphrase away: ssh-keygen -p -N '' -f {}",
+                "set `passphrase = {{ file = … }}` for the host; or use a key of its own for certfleet; or take the passphrase away: ssh-keygen -p -N '' -f {}",
                 path.display()
             ),
             Self::NotMade { path, .. } => {
@@ -133,7 +174,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<bool> {
 
 /// The public key of the private key in this file, as authorized_keys takes it.
 pub fn public(path: &Path) -> Result<String, IdentityError> {
-    Ok(public_line(read(path)?.public_key()))
+    read(path, None).map(|key| public_line(key.public_key()))
 }
 
 /// A public key as authorized_keys takes it, with a comment that says whose it is.
@@ -148,8 +189,14 @@ pub(super) fn public_line(key: &PublicKey) -> String {
 /// Says in authorized_keys files whose key it is.
 const COMMENT: &str = "certfleet";
 
+/// Whether to ask the agent: there is one, and no file of a key.
+pub(super) fn by_agent(path: &Path) -> bool {
+    std::env::var_os("SSH_AUTH_SOCK").is_some_and(|socket| !socket.is_empty())
+        && matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
 /// Reads a key. A file that others can read is refused, as ssh refuses it.
-pub(super) fn read(path: &Path) -> Result<PrivateKey, IdentityError> {
+pub(super) fn read(path: &Path, passphrase: Option<&Secret>) -> Result<PrivateKey, IdentityError> {
     let unreadable = |source| IdentityError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let mode = file.metadata().map_err(unreadable)?.mode() & 0o7777;
@@ -158,12 +205,23 @@ pub(super) fn read(path: &Path) -> Result<PrivateKey, IdentityError> {
     }
     let mut text = Zeroizing::new(String::new());
     file.take(LIMIT).read_to_string(&mut text).map_err(unreadable)?;
-    let key = decode_secret_key(&text, None).map_err(|source| match source {
-        KeyError::KeyIsEncrypted => IdentityError::Encrypted { path: path.to_owned() },
-        source => IdentityError::NotAKey { path: path.to_owned(), source },
-    })?;
-    if key.is_encrypted() {
-        return Err(IdentityError::Encrypted { path: path.to_owned() });
+    let path = path.to_owned();
+    let encrypted = match decode_secret_key(&text, None) {
+        Ok(key) => key.is_encrypted(),
+        Err(KeyError::KeyIsEncrypted) => true,
+        Err(source) => return Err(IdentityError::NotAKey { path, source }),
+    };
+    let password = match passphrase {
+        _ if !encrypted => None,
+        Some(secret) => match secret.read() {
+            Ok(password) => Some(password),
+            Err(source) => return Err(IdentityError::NoPassphrase { path, source }),
+        },
+        None => return Err(IdentityError::Encrypted { path }),
+    };
+    match decode_secret_key(&text, password.as_ref().map(|password| password.as_str())) {
+        Ok(key) => Ok(key),
+        Err(source) if encrypted => Err(IdentityError::WrongPassphrase { path, source }),
+        Err(source) => Err(IdentityError::NotAKey { path, source }),
     }
-    Ok(key)
 }

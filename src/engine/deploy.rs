@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 
 use super::{Engine, Event, lock};
-use crate::deploy::{self, Bundle, ConnectError, Deployed, NotProven, Proof, Prove, Session};
+use crate::deploy::{self, Bundle, ConnectError, Deployed, Login, NotProven, Proof, Prove, Session};
 use crate::model::desired::{Certificate, Host};
 use crate::model::name::{CertName, Fingerprint, HostName, VersionNumber};
 use crate::model::observed::{Look, Seen, Served};
@@ -120,15 +119,37 @@ impl Engine {
     }
 
     /// The connection to a host; one for all its transactions of a pass.
-    async fn session(&self, host: &Host) -> std::result::Result<Arc<Session>, ConnectError> {
-        let open = lock(&self.sessions).get(&host.name).filter(|session| !session.is_closed()).cloned();
-        if let Some(session) = open {
-            return Ok(session);
+    fn session<'a>(
+        &'a self,
+        host: &'a Host,
+    ) -> BoxFuture<'a, std::result::Result<Arc<Session>, ConnectError>> {
+        Box::pin(async move {
+            let open = lock(&self.sessions).get(&host.name).filter(|session| !session.is_closed()).cloned();
+            if let Some(session) = open {
+                return Ok(session);
+            }
+            let via = self.way_to(host).await?;
+            let login = Login {
+                identity: host.identity.clone().unwrap_or_else(|| self.store.ssh_identity()),
+                passphrase: self.config.passphrases.get(&host.name).cloned(),
+                via,
+            };
+            let session = Arc::new(Session::open(host, login).await?);
+            lock(&self.sessions).insert(host.name.clone(), session.clone());
+            Ok(session)
+        })
+    }
+
+    /// The session with the host that this one is reached through, if there is one.
+    pub async fn way_to(&self, host: &Host) -> std::result::Result<Option<Arc<Session>>, ConnectError> {
+        match host.via.as_ref().and_then(|via| self.config.desired.hosts.get(via)) {
+            Some(via) => self.session(via).await.map(Some).map_err(|source| ConnectError::Via {
+                host: host.name.to_string(),
+                via: via.name.to_string(),
+                source: Box::new(source),
+            }),
+            None => Ok(None),
         }
-        let identity: PathBuf = host.identity.clone().unwrap_or_else(|| self.store.ssh_identity());
-        let session = Arc::new(Session::open(host, &identity).await?);
-        lock(&self.sessions).insert(host.name.clone(), session.clone());
-        Ok(session)
     }
 
     fn bundle(&self, install: &Install, force: bool) -> std::result::Result<Bundle, Unreadable> {

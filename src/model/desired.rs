@@ -139,6 +139,8 @@ pub struct Host {
     pub user: String,
     /// Whether that user becomes root by sudo.
     pub sudo: bool,
+    /// The host through whose SSH server this one is reached.
+    pub via: Option<HostName>,
     /// The private key to log in with; `None` is `ssh/id_ed25519` in the store.
     pub identity: Option<PathBuf>,
     /// Pinned host keys, as `ssh-ed25519 AAAA…`; empty = by `known_hosts`.

@@ -19,8 +19,8 @@ use certfleet::deploy::error::Stop;
 use certfleet::deploy::host_key::HostKeyError;
 use certfleet::deploy::identity::IdentityError;
 use certfleet::deploy::{
-    Bundle, ConnectError, Deployed, InstallError, NotProven, Outcome, Proof, Prove, PutBack, Reload, Session,
-    deploy,
+    Bundle, ConnectError, Deployed, InstallError, Login, NotProven, Outcome, Proof, Prove, PutBack, Reload,
+    Session, deploy,
 };
 use certfleet::model::desired;
 use certfleet::model::name::{CertName, Fingerprint, VersionNumber};
@@ -59,6 +59,7 @@ fn wanted(host: &Host) -> desired::Host {
         address: host.address.to_string(),
         port: host.ssh_port,
         user: host.user.clone(),
+        via: None,
         access: Default::default(),
         sudo: false,
         identity: Some(host.identity.clone()),
@@ -152,12 +153,14 @@ impl Prove for Look {
 }
 
 async fn session(host: &desired::Host) -> Session {
-    Session::open(host, host.identity.as_deref().unwrap()).await.unwrap_or_else(|error| panic!("{error:?}"))
+    Session::open(host, Login::with(host.identity.as_deref().unwrap()))
+        .await
+        .unwrap_or_else(|error| panic!("{error:?}"))
 }
 
 /// The error of an attempt to connect.
 fn refused(host: &desired::Host) -> ConnectError {
-    match wait(Session::open(host, host.identity.as_deref().unwrap())) {
+    match wait(Session::open(host, Login::with(host.identity.as_deref().unwrap()))) {
         Ok(_) => panic!("connected"),
         Err(error) => error,
     }

@@ -32,6 +32,7 @@ pub(crate) fn host(name: &HostName) -> Host {
         address: name.to_string(),
         port: 22,
         user: "root".to_owned(),
+        via: None,
         access: Default::default(),
         sudo: false,
         identity: None,

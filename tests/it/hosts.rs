@@ -11,6 +11,7 @@ mod owner;
 mod pin;
 mod reach;
 mod sudo;
+mod ways;
 
 const NAME: &str = "media.social.test";
 const CERTIFICATE: &str = "[[certificate]]\ndomains = [\"media.social.test\"]\nhosts = [\"cdn\"]\n";

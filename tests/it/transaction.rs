@@ -72,6 +72,7 @@ impl Place {
             address: "edge".to_owned(),
             port: 22,
             user: "root".to_owned(),
+            via: None,
             access: Default::default(),
             sudo: false,
             identity: None,

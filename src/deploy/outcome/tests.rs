@@ -11,6 +11,7 @@ fn host() -> Host {
         address: "edge".to_owned(),
         port: 22,
         user: "root".to_owned(),
+        via: None,
         access: Default::default(),
         sudo: false,
         identity: None,

@@ -151,6 +151,7 @@ async fn addresses_come_from_certs_toml_or_the_system() {
         address: address.to_owned(),
         port: 22,
         user: "root".to_owned(),
+        via: None,
         access: Default::default(),
         sudo: false,
         identity: None,

@@ -31,3 +31,48 @@ fn a_port_that_answered_before_is_a_reason_to_put_back() {
 
     assert_eq!(current(host), Path::new("0-before"));
 }
+
+#[test]
+fn every_address_that_is_named_has_to_serve_it() {
+    let world = world(&["edge", "core"]);
+    let (edge, core) = (world.host("edge"), world.host("core"));
+    let config =
+        world.config("[[certificate]]\ndomains = [\"media.social.test\"]\nhosts = [\"edge\"]\n").unwrap();
+    let both = format!("verify = [\"{}\", \"{}\"]", edge.tls(), core.tls());
+    edit(&config, &format!("verify = [\"{}\"]", edge.tls()), &both);
+
+    certfleet(&config, &["renew"]).ended(1).said(&core.tls().to_string()).said("the version before is back");
+
+    assert!(edge.served(NAME).unwrap().expired());
+}
+
+#[test]
+fn an_ipv6_address_is_looked_at_like_any_other() {
+    let Ok(free) = std::net::TcpListener::bind("[::1]:0") else {
+        println!("this machine has no IPv6: not tried");
+        return;
+    };
+    let at = free.local_addr().unwrap();
+    drop(free);
+    let world = world(&["edge"]);
+    let host = world.host("edge");
+    let site = host.root.join("nginx/sites").join(format!("{NAME}.conf"));
+    let listen = format!("listen {} ssl;", host.tls());
+    edit(&site, &listen, &format!("{listen}\n    listen {at} ssl;"));
+    host.stop_nginx();
+    host.start_nginx().unwrap();
+    let config = world.config(CERTIFICATE).unwrap();
+    edit(
+        &config,
+        &format!("verify = [\"{}\"]", host.tls()),
+        &format!("verify = [\"{}\", \"{at}\"]", host.tls()),
+    );
+
+    certfleet(&config, &["renew"]).ended(0);
+
+    let report = certfleet(&config, &["report", "--json"]).ended(0).json();
+    let addresses = report["certificates"][0]["hosts"][0]["addresses"].as_array().unwrap();
+    let serving: Vec<_> = addresses.iter().filter(|address| address["standing"] == "serving").collect();
+    assert_eq!(serving.len(), 2, "{addresses:?}");
+    assert!(serving.iter().any(|address| address["address"] == at.to_string()), "{addresses:?}");
+}
