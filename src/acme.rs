@@ -10,10 +10,12 @@ mod call;
 mod chain;
 mod check;
 mod error;
+mod glance;
 mod http;
 mod key;
 mod order;
 mod problem;
+mod take_over;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,12 +27,13 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-pub use account::{AccountFacts, account_facts};
 pub use call::{CallError, RootCause, Violation};
 pub use check::CheckError;
 pub use error::{Cause, CredentialsFault, Doing, Error, Reasons};
+pub use glance::{Glance, glance};
 pub use key::{KeyError, new_key};
 pub use problem::Refusal;
+pub use take_over::{AccountKeyError, TakeOverError, TakenOver, credentials_of_jwk, take_over};
 
 use self::call::{Tries, Twice};
 use self::http::{Http, Session};
@@ -38,6 +41,7 @@ use crate::model::cert::Leaf;
 use crate::model::desired::{Issuer, KeyType};
 use crate::model::name::{Domain, IssuerName};
 use crate::model::problem::{Diagnose, plain};
+use crate::model::state::Proof;
 
 /// A connection to one issuer, with our account there.
 ///
@@ -90,6 +94,15 @@ pub trait Journal: Send + Sync {
     fn ordered(&self, url: &str) -> Result<(), Box<dyn Diagnose + Send + Sync>>;
 }
 
+/// For an order that nobody goes on with.
+pub struct Nowhere;
+
+impl Journal for Nowhere {
+    fn ordered(&self, _url: &str) -> Result<(), Box<dyn Diagnose + Send + Sync>> {
+        Ok(())
+    }
+}
+
 /// Answers challenges.
 #[async_trait]
 pub trait Solver: Send + Sync {
@@ -105,6 +118,8 @@ pub struct Challenge {
     pub domain: Domain,
     /// The record's value.
     pub value: String,
+    /// What the value is made from.
+    pub proof: Proof,
 }
 
 /// A certificate that is asked for.
@@ -204,6 +219,28 @@ impl Ca {
         solver: &dyn Solver,
         progress: &(dyn Fn(Step) + Sync),
     ) -> Result<Issued, Error> {
+        self.run(wanted, journal, solver, progress, async |run| run.finish().await).await
+    }
+
+    /// Takes one order as far as to valid authorizations, and leaves it there: whether the CA would issue.
+    /// The deadline is that of [`Ca::issue`]; the order is recorded nowhere, and the key is not used.
+    pub async fn rehearse(
+        &self,
+        wanted: &Wanted,
+        solver: &dyn Solver,
+        progress: &(dyn Fn(Step) + Sync),
+    ) -> Result<(), Error> {
+        self.run(wanted, &Nowhere, solver, progress, async |run| run.rehearse().await).await
+    }
+
+    async fn run<T>(
+        &self,
+        wanted: &Wanted,
+        journal: &dyn Journal,
+        solver: &dyn Solver,
+        progress: &(dyn Fn(Step) + Sync),
+        work: impl AsyncFnOnce(order::Run<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         self.check_profile(wanted)?;
         let session = self.0.http.session();
         let account = self.account(&session).await?;
@@ -216,10 +253,10 @@ impl Ca {
             solver,
             progress,
         };
-        let issued = run.finish().await;
+        let result = work(run).await;
         session.close();
-        tracing::debug!(issuer = %self.0.issuer, requests = session.requests(), ok = issued.is_ok(), "order");
-        issued
+        tracing::debug!(issuer = %self.0.issuer, requests = session.requests(), ok = result.is_ok(), "order");
+        result
     }
 
     /// A profile that the CA does not offer costs no request.

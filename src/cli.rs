@@ -1,9 +1,15 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
 mod account;
+mod check;
+mod dry_run;
+mod history;
 mod host;
+mod import;
 mod owner;
+mod providers;
 mod revoke;
+mod scan;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,6 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{self, Config, LoadError};
 use crate::engine::{Engine, Observer, Summary};
+use crate::model::history::How;
 use crate::model::name::{CertName, Domain, HostName};
 use crate::model::observed::Observed;
 use crate::model::plan::{Action, Deploying, Issuing, Request, Waiting, plan};
@@ -31,7 +38,7 @@ use crate::store::{Loaded, Store};
 pub enum Exit {
     /// Done, nothing wrong; also when nothing was due. Status 0.
     Done,
-    /// Something failed; the rest went on. Status 1.
+    /// Something failed, or failed before and waits for its next attempt; the rest went on. Status 1.
     Failed,
     /// Usage or configuration. Status 2.
     Usage,
@@ -70,8 +77,8 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, also when nothing was due; 1 something failed, the rest went on; \
-2 usage or configuration; 3 a person is needed (from plan and report also: something is due, stale, foreign or blocked); \
+const EXIT_CODES: &str = "Exit codes: 0 done, also when nothing was due; 1 something failed, or failed before and waits \
+for its next attempt, the rest went on; 2 usage or configuration; 3 a person is needed (from plan and report also: something is due, failing, stale, foreign or blocked); \
 4 gave up waiting for a lock.";
 
 #[derive(Debug, Subcommand)]
@@ -98,6 +105,26 @@ enum Command {
     Host(host::HostCommand),
     /// The expiry report: every certificate, where it stands, what each host serves
     Report(ReportArgs),
+    /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
+    Providers(providers::ProvidersArgs),
+    /// The preflight: is everything there that renewing and deploying need? Safe to run any time
+    ///
+    /// Reads every secret, asks the CAs for their directory and the time, writes a scratch TXT record for each
+    /// certificate and removes it, looks at CAA records, logs in to every host, runs its config test (nothing is
+    /// loaded), and looks at what it serves. Ends with 1 if anything fails.
+    Check,
+    /// Take over certbot's certificates, so that nothing is issued anew before its time
+    ///
+    /// Shows every lineage, stores key and chain of those that certs.toml has a certificate of the same name for,
+    /// and prints entries for the others. Changes nothing of certbot's.
+    Import(import::ImportArgs),
+    /// What certificates exist on the hosts, whoever put them there; changes nothing
+    ///
+    /// Reads `nginx -T` and the folders of certificates on each host. Only certificates leave the host, and of private
+    /// keys a hash of their public half.
+    Scan(scan::ScanArgs),
+    /// The audit log: who did what, when, and what came of it
+    History(history::HistoryArgs),
 }
 
 #[derive(Debug, Args)]
@@ -123,6 +150,10 @@ struct Renew {
     /// Only issue
     #[arg(long)]
     no_deploy: bool,
+    /// Try all named, due or not, and change nothing: at Let's Encrypt's staging the whole order, elsewhere up
+    /// to valid authorizations; then connect to each host and run its config test
+    #[arg(long, conflicts_with_all = ["force", "allow_downgrade"])]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -218,14 +249,22 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
 }
 
 async fn run(cli: Cli) -> Result<Exit, Refusal> {
-    let path = config::find(cli.config.as_deref()).map_err(|error| Refusal::config(&error))?;
+    if let Command::Providers(args) = &cli.command {
+        return providers::run(args, cli.json);
+    }
+    let path = match (config::find(cli.config.as_deref()), &cli.command) {
+        (Err(LoadError::NotFound { .. }), Command::Import(args)) => {
+            return Output { json: cli.json, wait: cli.wait }.import(None, args);
+        }
+        (path, _) => path.map_err(|error| Refusal::config(&error))?,
+    };
     let config = config::load(&path).map_err(|error| Refusal::config(&error))?;
     for warning in &config.warnings {
         complain(&warning.to_string());
     }
     let output = Output { json: cli.json, wait: cli.wait };
     match cli.command {
-        Command::Run { once: _ } => output.pass(config, Request::default()).await,
+        Command::Run { once: _ } => output.pass_by(How::Timer, config, Request::default()).await,
         Command::Plan(selection) => output.plan(config, &selection).await,
         Command::Renew(args) => output.renew(config, &args).await,
         Command::Deploy(args) => output.deploy(config, &args).await,
@@ -233,6 +272,12 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Account(what) => output.account(config, &what).await,
         Command::Host(what) => output.host(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
+        // Needs no configuration, so it has been answered above.
+        Command::Providers(args) => providers::run(&args, output.json),
+        Command::Check => Ok(output.check(config).await),
+        Command::Import(args) => output.import(Some(&config), &args),
+        Command::Scan(args) => output.scan(&config, &args).await,
+        Command::History(args) => output.history(&config, &args),
     }
 }
 
@@ -243,6 +288,9 @@ struct Output {
 
 impl Output {
     async fn renew(&self, config: Config, args: &Renew) -> Result<Exit, Refusal> {
+        if args.dry_run {
+            return self.dry_run(config, args).await;
+        }
         let request = Request {
             only: select(&config, &args.selection)?,
             issuing: if args.force { Issuing::Forced(Timestamp::now()) } else { Issuing::Due },
@@ -276,9 +324,14 @@ impl Output {
     }
 
     async fn pass(&self, config: Config, request: Request) -> Result<Exit, Refusal> {
+        self.pass_by(How::Cli, config, request).await
+    }
+
+    async fn pass_by(&self, how: How, config: Config, request: Request) -> Result<Exit, Refusal> {
         let store = Store::open(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
         let engine = Engine::new(Arc::new(config), store, Arc::new(Progress::new()), self.wait)
-            .map_err(|error| Refusal::failed(&error))?;
+            .map_err(|error| Refusal::failed(&error))?
+            .run_by(how);
         let summary = engine.pass(&request, told_to_end()).await.map_err(|error| Refusal::failed(&error))?;
         let now = Timestamp::now();
         self.print(&render::summary_text(&summary, now), &render::summary_json(&summary, now));
@@ -294,7 +347,8 @@ impl Output {
         let now = Timestamp::now();
         let plan = plan(&config.desired, &loaded.state, &observed, &request, now);
         self.print(&render::plan_text(&plan), &render::plan_json(&plan, now));
-        let needs = plan.waiting.iter().any(Waiting::needs_person) || plan.actions.iter().any(is_work);
+        let wrong = |waiting: &Waiting| waiting.needs_person() || matches!(waiting, Waiting::Backoff(..));
+        let needs = plan.waiting.iter().any(wrong) || plan.actions.iter().any(is_work);
         Ok(if needs || !loaded.unreadable.is_empty() { Exit::Attention } else { Exit::Done })
     }
 
@@ -353,7 +407,9 @@ fn is_work(action: &Action) -> bool {
 
 /// The worst that happened decides.
 fn exit_of(summary: &Summary) -> Exit {
-    if !summary.failed.is_empty() || summary.interrupted {
+    // What failed and waits for its next attempt is still not done.
+    let failing = |waiting: &Waiting| matches!(waiting, Waiting::Backoff(..));
+    if !summary.failed.is_empty() || summary.interrupted || summary.waiting.iter().any(failing) {
         Exit::Failed
     } else if !summary.locked.is_empty() {
         Exit::Locked

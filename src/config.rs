@@ -49,6 +49,8 @@ pub struct Config {
     pub passphrases: BTreeMap<HostName, Secret>,
     /// The groups of hosts; certificates have them resolved already.
     pub groups: BTreeMap<GroupName, Vec<HostName>>,
+    /// The secrets that the file names: line, key, and where each is.
+    pub secrets: Vec<(usize, String, Secret)>,
     /// What a person should look at.
     pub warnings: Vec<Mistake>,
 }
@@ -89,7 +91,7 @@ pub fn parse_with_keys(text: &str, path: &Path) -> Result<(Config, Keys), Mistak
     let context = Context::new(&path.display().to_string(), text, &base);
     let config = read(text, absolute, &context);
     let (warnings, keys) = context.finish()?;
-    Ok((Config { warnings, ..config }, keys))
+    Ok((Config { warnings, secrets: keys.secrets.clone(), ..config }, keys))
 }
 
 /// Reads the file as far as it can be understood; what cannot is recorded in `context`.
@@ -103,6 +105,7 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
         external_accounts: BTreeMap::new(),
         passphrases: BTreeMap::new(),
         groups: BTreeMap::new(),
+        secrets: Vec::new(),
         warnings: Vec::new(),
     };
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -135,6 +138,7 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
         scope.issuers.insert(text, said);
         let Some((issuer, account)) = name.and_then(|name| issuer::read(name, section)) else { continue };
         config.external_accounts.extend(account.map(|account| (issuer.name.clone(), account)));
+        scope.orders.insert(issuer.name.to_string(), (issuer.directory.clone(), issuer.profile.clone()));
         config.desired.issuers.insert(issuer.name.clone(), issuer);
     }
     for Named { text, name, section, said } in named(&mut top, "dns") {

@@ -8,6 +8,7 @@
 
 mod connect;
 pub mod error;
+pub mod examine;
 pub mod host_key;
 pub mod identity;
 pub mod outcome;
@@ -23,7 +24,9 @@ use zeroize::Zeroizing;
 
 pub use connect::{Presented, presented};
 pub use error::{ConnectError, InstallError, NotPutBack};
+pub use examine::{Inventory, NginxConfig, Tested};
 pub use outcome::{Answer, NotInstalled, Outcome, Reload};
+pub use protocol::Place;
 pub use ssh::{Login, Session};
 
 use crate::model::desired::Host;

@@ -14,24 +14,57 @@ use async_trait::async_trait;
 
 use crate::kind::Kind;
 use crate::model::name::DnsAccountName;
+use crate::model::state::Proof;
 
+pub mod acme_dns;
+mod bearer;
+mod caa;
+pub mod cloudflare;
+pub mod desec;
 mod diagnose;
+pub mod digitalocean;
 mod error;
+pub mod exec;
+pub mod gandi;
+pub mod hetzner;
+pub mod http;
+pub mod httpreq;
+pub mod linode;
 pub mod lookup;
+mod mode;
+pub mod ovh;
+pub mod powerdns;
 mod propagation;
 pub mod rfc2136;
+pub mod route53;
+mod rrset;
 mod servers;
 mod sighting;
 mod wire;
 pub mod zones;
 
+pub use caa::{Caa, CaaSet, Verdict};
 pub use error::{Error, SharedError};
 pub use lookup::{ChallengeName, Lookup};
 pub use sighting::{Lagging, Sighting, View};
 pub use zones::Zones;
 
-/// The providers. To add one: write dns/NAME.rs with a `KIND`, add it here.
-pub const KINDS: &[Kind<dyn Provider>] = &[rfc2136::KIND];
+/// The providers. To add one: write dns/NAME.rs with a `KIND`, add it here, and its bench to tests/it/providers.rs.
+pub const KINDS: &[Kind<dyn Provider>] = &[
+    rfc2136::KIND,
+    cloudflare::KIND,
+    route53::KIND,
+    digitalocean::KIND,
+    hetzner::KIND,
+    linode::KIND,
+    gandi::KIND,
+    ovh::KIND,
+    desec::KIND,
+    powerdns::KIND,
+    acme_dns::KIND,
+    exec::KIND,
+    httpreq::KIND,
+];
 
 /// A named provider account.
 #[derive(Debug, Clone)]
@@ -98,6 +131,8 @@ pub struct TxtRecord {
     pub value: String,
     /// Its time to live in seconds.
     pub ttl: u32,
+    /// What the value is made from, where that is known.
+    pub proof: Option<Proof>,
 }
 
 /// What is to become of a record.
@@ -126,6 +161,17 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// Idempotent: what is there already, or gone already, is success. Ends within a deadline
     /// of the provider's own. After an error some of the changes may have been applied.
     async fn apply(&self, zone: &str, changes: &[Change]) -> Result<(), Error>;
+
+    /// How long a record may take to reach the provider's name servers, where certs.toml does not say.
+    fn propagation_timeout(&self) -> Duration {
+        Duration::from_secs(120)
+    }
+
+    /// Whether several changes at once are cheaper than one after the other. Where they are not, each
+    /// is given alone: it then has a result of its own, and is never made twice because another failed.
+    fn batches(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

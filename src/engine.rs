@@ -6,17 +6,27 @@
 //! slow or dead CA, host or name server holds up nothing but its own.
 
 mod ca;
+mod check;
 mod clean;
 mod deploy;
 mod event;
+mod history;
+mod import;
 mod issue;
 mod observe;
+mod rehearse;
 mod revoke;
+mod scan;
 mod solve;
 
+pub use check::{Finding, Standing, check};
 pub use event::{Event, Listener, Step, Summary};
+pub use history::{author, note};
+pub use import::{AccountFound, Found, Lineage, Stored, Unreadable, import};
 pub use observe::Observer;
+pub use rehearse::{Rehearsal, Tried};
 pub use revoke::RevokeError;
+pub use scan::{Flag, FoundCertificate, HostScan, Uncovered, scan};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -32,6 +42,7 @@ use crate::config::Config;
 use crate::deploy::Session;
 use crate::dns::Zones;
 use crate::dns::lookup::Lookup;
+use crate::model::history::How;
 use crate::model::name::{CertName, DnsAccountName, HostName, IssuerName};
 use crate::model::observed::Observed;
 use crate::model::plan::{Action, Deploying, Install, Issuing, Plan, Request, plan};
@@ -49,13 +60,13 @@ pub struct Engine {
     config: Arc<Config>,
     store: Store,
     observer: Observer,
-    listener: Arc<dyn Listener>,
+    listener: Arc<history::Told>,
     /// How long to wait for a lock that another process holds.
     lock_wait: Duration,
     lookup: Lookup,
     zones: Zones,
     orders: Semaphore,
-    cas: Mutex<HashMap<IssuerName, OpeningCa>>,
+    cas: Mutex<HashMap<(IssuerName, String), OpeningCa>>,
     sessions: Mutex<HashMap<HostName, Arc<Session>>>,
 }
 
@@ -97,14 +108,21 @@ impl Engine {
             lookup: Lookup::new(&config.nameservers).map_err(StartError::Resolver)?,
             observer: Observer::new(config.clone())?,
             config,
+            listener: Arc::new(history::Told::new(listener, store.clone())),
             store,
-            listener,
             lock_wait,
             zones: Zones::new(),
             orders: Semaphore::new(ORDERS),
             cas: Mutex::default(),
             sessions: Mutex::default(),
         })
+    }
+
+    /// Says what has this program run, for the history; without it somebody at the command line.
+    #[must_use]
+    pub fn run_by(self, how: How) -> Self {
+        self.listener.run_by(how);
+        self
     }
 
     /// One pass to its end: until `stop` resolves or nothing is left but waiting.
@@ -247,6 +265,7 @@ impl<'a> Pass<'a> {
     fn take(&mut self, done: Done) {
         match done {
             Done::Observed(host, looks) => {
+                self.engine.note_served(&host, &looks, &mut self.state);
                 self.observed.looks.insert(host.clone(), looks);
                 self.seen.insert(host.clone());
                 self.plan_deploying(None, &BTreeSet::from([host]));
@@ -291,6 +310,10 @@ impl<'a> Pass<'a> {
                 self.engine.tell(Event::AlreadyIssued(name.clone()));
                 self.state.certificates.insert(name.clone(), known);
                 self.judge(name);
+            }
+            issue::Outcome::OrderOver { known } => {
+                self.engine.tell(Event::OrderOver(name.clone()));
+                self.state.certificates.insert(name.clone(), known);
             }
             issue::Outcome::Failed { problem, next, known } => {
                 if let Some(known) = known {
@@ -428,7 +451,7 @@ impl<'a> Pass<'a> {
         let before = self.observed.looks.get(&host).cloned().unwrap_or_default();
         engine.tell(Event::Deploying(host.clone(), installs.clone()));
         self.running.push(Box::pin(async move {
-            let outcomes = engine.deploy(&host, installs, &before, force).await;
+            let outcomes = engine.deploy(&host, installs, before, force).await;
             Done::Deployed(host, outcomes)
         }));
     }

@@ -22,6 +22,7 @@ pub use mistake::{Mistake, Mistakes, Remedy, SHOWN, Severity};
 pub use value::{Item, OneOrMore, Refusal, Value, address, duration};
 
 use crate::model::problem::plain;
+use crate::secret::Secret;
 use mistake::{Note, Source};
 
 /// One way to be a `T`, chosen by name in certs.toml.
@@ -32,6 +33,8 @@ pub struct Kind<T: ?Sized> {
     pub summary: &'static str,
     /// Its own keys as they stand in certs.toml; a test parses them.
     pub example: &'static str,
+    /// The narrowest rights that its credentials need, in one line; empty where there are none to give.
+    pub rights: &'static str,
     /// Takes its own keys out of the table and records what is wrong with them. Parses only: no
     /// I/O, no secret is read. Asks for every key before it gives up.
     pub build: fn(&mut Section<'_>) -> Option<Arc<T>>,
@@ -66,6 +69,8 @@ pub struct Keys {
     pub known: BTreeSet<(&'static str, &'static str)>,
     /// The keys that the file has.
     pub used: BTreeSet<(&'static str, String)>,
+    /// The secrets that the file names: line, key, and where each is.
+    pub secrets: Vec<(usize, String, Secret)>,
 }
 
 impl<'a> Context<'a> {
@@ -107,6 +112,11 @@ impl<'a> Context<'a> {
             DeValue::Boolean(_) => {}
             _ => self.hide(value.span()),
         }
+    }
+
+    /// Notes a secret that the file names.
+    fn secret(&self, at: &Range<usize>, key: &str, secret: &Secret) {
+        self.found.borrow_mut().keys.secrets.push((self.line(at), key.to_owned(), secret.clone()));
     }
 
     /// The folder that relative paths start at.
@@ -250,6 +260,11 @@ impl<'a> Section<'a> {
     /// How messages name this table: `issuer "main"`.
     pub fn title(&self) -> &str {
         &self.title
+    }
+
+    /// How people write it: `issuer.main`.
+    pub fn path(&self) -> String {
+        self.title.replacen(' ', ".", 1).replace('"', "")
     }
 
     /// The place of its header.

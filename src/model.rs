@@ -5,6 +5,7 @@
 
 pub mod cert;
 pub mod desired;
+pub mod history;
 pub mod name;
 pub mod observed;
 pub mod plan;

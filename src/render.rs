@@ -1,10 +1,18 @@
 //! Everything that is formatted for people or programs: events, plan, summary, report, problems.
 
+mod check;
+mod history;
 mod progress;
+mod rehearsal;
 mod report;
+mod scan;
 
+pub use check::{check_json, check_text};
+pub use history::{history_json, history_table};
 pub use progress::Progress;
+pub use rehearsal::{rehearsal_json, rehearsal_text};
 pub use report::{report_json, report_table};
+pub use scan::{scan_json, scan_text};
 
 use std::fmt::Write;
 

@@ -10,6 +10,7 @@
 //! hosts/HOST.json                           what we did on a host
 //! txt/<debt>.json                           TXT records to be removed
 //! observed.json                             what the last pass saw: a cache
+//! history.jsonl, history.1.jsonl …         the audit log
 //! ssh/                                      the identity for hosts
 //! ```
 //!
@@ -20,6 +21,7 @@ mod document;
 mod error;
 mod facts;
 mod files;
+mod history;
 mod locks;
 mod open;
 mod versions;
@@ -40,6 +42,7 @@ pub use error::{Damage, LoadError, LockError, Oddity, OpenError, SaveError};
 pub use facts::Loaded;
 use files::Survives;
 pub use files::{Action, FileError};
+pub use history::History;
 pub use locks::{AccountLock, CertLock, DaemonLock, Holder};
 pub use open::owner;
 pub use versions::VersionFiles;

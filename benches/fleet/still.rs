@@ -73,6 +73,7 @@ fn fill(store: &Store, name: &str, directory: &str) -> Result<(), Failed> {
         not_after: leaf.not_after,
         issued_at: now,
         ari_id: None,
+        revoked: None,
     };
     let info = RenewalInfo {
         fingerprint: leaf.fingerprint,

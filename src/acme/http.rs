@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{LINK, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{DATE, LINK, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
@@ -32,6 +32,8 @@ struct Inner {
     directory_body: Bytes,
     /// The profiles that its orders can have, safe to show.
     profiles: Vec<String>,
+    /// The time at the CA when it sent the directory.
+    date: Option<Timestamp>,
     /// Nonces that ended orders left over, and when they came.
     nonces: Mutex<Vec<(HeaderValue, Instant)>>,
 }
@@ -86,12 +88,17 @@ impl Http {
         for url in [&directory.revoke_cert, &directory.key_change, &directory.renewal_info] {
             url.as_deref().map_or(Ok(()), |url| https(url).map(drop))?;
         }
+        let profiles = directory.meta.profiles.keys().take(MAX_PROFILES).map(|name| plain(name)).collect();
+        let date = headers.get(DATE).and_then(|date| {
+            jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date.to_str().ok()?).ok()
+        });
         Ok(Self(Arc::new(Inner {
             client,
             directory_url,
-            profiles: directory.meta.profiles.keys().take(MAX_PROFILES).map(|name| plain(name)).collect(),
+            profiles,
             directory,
             directory_body: body,
+            date,
             nonces: Mutex::default(),
         })))
     }
@@ -104,6 +111,16 @@ impl Http {
     /// The profiles that the CA offers.
     pub(super) fn profiles(&self) -> &[String] {
         &self.0.profiles
+    }
+
+    /// The directory as it came.
+    pub(super) fn directory_body(&self) -> &[u8] {
+        &self.0.directory_body
+    }
+
+    /// The time at the CA when it sent the directory.
+    pub(super) fn date(&self) -> Option<Timestamp> {
+        self.0.date
     }
 
     /// A client for one conversation, whose requests follow each other.

@@ -17,6 +17,7 @@ use super::key::Key;
 use super::problem::Refusal;
 use super::{Challenge, Issued, Journal, Solver, Step, Wanted};
 use crate::model::name::{Domain, IssuerName};
+use crate::model::state::Proof;
 
 /// An order under way.
 pub(super) struct Run<'a> {
@@ -36,22 +37,11 @@ impl Run<'_> {
         let key = Key::read(&self.wanted.key_pem, self.wanted.key)?;
         let request = key.request(&self.wanted.domains)?;
         let mut time = Budget::new(self.issuer);
-        let mut order = match &self.wanted.resume {
-            Some(url) => time.spend(Doing::Resume, self.resume(url)).await?,
-            None => time.spend(Doing::Order, self.create()).await?,
-        };
-        (self.progress)(Step::Ordered);
-        let (mut answered, mut finalized) = (false, false);
+        let mut order = self.begin(&mut time).await?;
+        self.prove(&mut order, &mut time).await?;
+        let mut finalized = false;
         loop {
             match order.state().status {
-                OrderStatus::Pending if !answered => {
-                    let open = self.open_challenges(&mut order);
-                    let challenges = time.spend(Doing::Authorize, open).await?;
-                    self.present(challenges).await?;
-                    (self.progress)(Step::Validating);
-                    time.spend(Doing::Ready, announce(&mut order)).await?;
-                    answered = true;
-                }
                 OrderStatus::Ready if !finalized => {
                     (self.progress)(Step::Finalizing);
                     time.spend(Doing::Finalize, finalize(&mut order, &request)).await?;
@@ -67,12 +57,50 @@ impl Run<'_> {
                     let issued = self.accept(&pem, &key)?;
                     return Ok(self.prefer(issued, &alternates, &key).await);
                 }
-                OrderStatus::Invalid => {
-                    let reasons = time.spend(Doing::Poll, reasons(&mut order)).await?;
-                    return Err(Error::Invalid { issuer: self.issuer.clone(), reasons: Reasons(reasons) });
-                }
+                OrderStatus::Invalid => return Err(self.invalid(&mut order, &mut time).await?),
             }
         }
+    }
+
+    /// Only until the CA would issue: the order is left as it is then.
+    pub(super) async fn rehearse(&self) -> Result<(), Error> {
+        let mut time = Budget::new(self.issuer);
+        let mut order = self.begin(&mut time).await?;
+        self.prove(&mut order, &mut time).await
+    }
+
+    async fn begin(&self, time: &mut Budget<'_>) -> Result<Order, Error> {
+        let order = match &self.wanted.resume {
+            Some(url) => time.spend(Doing::Resume, self.resume(url)).await?,
+            None => time.spend(Doing::Order, self.create()).await?,
+        };
+        (self.progress)(Step::Ordered);
+        Ok(order)
+    }
+
+    /// Proves control of every name that the CA does not remember.
+    async fn prove(&self, order: &mut Order, time: &mut Budget<'_>) -> Result<(), Error> {
+        let mut answered = false;
+        loop {
+            match order.state().status {
+                OrderStatus::Pending if !answered => {
+                    let open = self.open_challenges(order);
+                    let challenges = time.spend(Doing::Authorize, open).await?;
+                    self.present(challenges).await?;
+                    (self.progress)(Step::Validating);
+                    time.spend(Doing::Ready, announce(order)).await?;
+                    answered = true;
+                }
+                OrderStatus::Pending => time.spend(Doing::Poll, self.follow(order)).await?,
+                OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid => return Ok(()),
+                OrderStatus::Invalid => return Err(self.invalid(order, time).await?),
+            }
+        }
+    }
+
+    async fn invalid(&self, order: &mut Order, time: &mut Budget<'_>) -> Result<Error, Error> {
+        let reasons = time.spend(Doing::Poll, reasons(order)).await?;
+        Ok(Error::Invalid { issuer: self.issuer.clone(), reasons: Reasons(reasons) })
     }
 
     /// Creates the order. Nothing here is sent twice that might create a second one.
@@ -193,7 +221,13 @@ impl Run<'_> {
         {
             return Err(Violation::Token(shown));
         }
-        Ok(Challenge { domain, value: challenge.key_authorization().dns_value() })
+        let key_authorization = challenge.key_authorization();
+        let proof = Proof {
+            domain: domain.clone(),
+            token: challenge.token.clone(),
+            key_authorization: key_authorization.as_str().to_owned(),
+        };
+        Ok(Challenge { domain, value: key_authorization.dns_value(), proof })
     }
 
     async fn present(&self, challenges: Vec<Challenge>) -> Result<(), Error> {

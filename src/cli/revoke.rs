@@ -40,10 +40,6 @@ fn reason() -> impl TypedValueParser<Value = Reason> {
     })
 }
 
-fn word(reason: Reason) -> &'static str {
-    Reason::ALL.iter().find(|(_, of)| *of == reason).map_or("unspecified", |(name, _)| name)
-}
-
 impl Output {
     pub(super) async fn revoke(&self, config: Config, args: &Arguments) -> Result<Exit, Refusal> {
         let problem = |error: &dyn crate::model::problem::Diagnose| Refusal::problem(&Problem::of(error));
@@ -73,7 +69,7 @@ impl Output {
             "{name}: version {number} (serial {}) was revoked on {}, {}\n",
             version.serial,
             minute(at),
-            word(reason)
+            reason
         );
         if newest == Some(number) {
             text.push_str(&format!("next: a pass replaces it; at once: `certfleet renew {name}`\n"));

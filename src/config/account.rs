@@ -16,7 +16,6 @@ pub(super) const SAMPLE: &str = "add\n[dns.main]\nprovider = \"rfc2136\"\nserver
 
 /// Low: a challenge record lives for a minute, and what resolvers keep of it is in the way.
 const TTL: u32 = 60;
-const PROPAGATION_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Reads the table of the account `name`.
 pub(super) fn read(name: DnsAccountName, mut section: Section<'_>) -> Option<Account> {
@@ -30,9 +29,9 @@ pub(super) fn read(name: DnsAccountName, mut section: Section<'_>) -> Option<Acc
         .into_iter()
         .map(Spanned::into_inner)
         .collect();
-    let timeout = section.optional("propagation-timeout").map_or(PROPAGATION_TIMEOUT, |Wait(time)| time);
+    let timeout = section.optional("propagation-timeout").map(|Wait(time)| time);
     let delay = section.optional("propagation-delay").map_or(Duration::ZERO, |Wait(time)| time);
-    if timeout.is_zero() {
+    if timeout == Some(Duration::ZERO) {
         section.mistake(
             section.at(),
             format!("{} gives its records no time: `propagation-timeout` is zero", section.title()),
@@ -60,13 +59,14 @@ pub(super) fn read(name: DnsAccountName, mut section: Section<'_>) -> Option<Acc
     };
     let provider = (kind.build)(&mut section);
     section.finish();
+    let provider = provider?;
     Some(Account {
         name,
-        provider: provider?,
         ttl,
         check,
         authoritative,
-        propagation_timeout: timeout,
+        propagation_timeout: timeout.unwrap_or_else(|| provider.propagation_timeout()),
+        provider,
         propagation_delay: delay,
     })
 }

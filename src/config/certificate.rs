@@ -1,5 +1,7 @@
 //! `[[certificate]]`
 
+mod issuers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -8,7 +10,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::{account, defined, host, issuer, said};
-use crate::kind::{Context, Item, OneOrMore, Refusal, Remedy, Section, Value, listed, quoted};
+use crate::kind::{Context, Item, Refusal, Remedy, Section, Value, listed, quoted};
 use crate::model::desired::{Certificate, KeyType};
 use crate::model::name::{CertName, Domain, HostName, NameError};
 use crate::model::problem::plain;
@@ -24,6 +26,8 @@ const MOST_DOMAINS: usize = 100;
 pub(super) struct Scope {
     /// Issuers, with what their tables say.
     pub(super) issuers: BTreeMap<String, String>,
+    /// Their directories, and the profiles that they ask for.
+    pub(super) orders: BTreeMap<String, (String, Option<String>)>,
     /// DNS accounts, with what their tables say.
     pub(super) accounts: BTreeMap<String, String>,
     /// Hosts, with their places.
@@ -124,14 +128,23 @@ fn read(
             false => context.mistake(domains_at.clone(), message, remedy),
         }
     }
-    check_domains(&domains, &who, domains_at, context, seen);
+    check_domains(&domains, &who, domains_at.clone(), context, seen);
 
-    let issuers = issuers(&mut section, &scope.issuers, &who, seen);
+    let issuers = issuers::issuers(&mut section, &scope.issuers, &who, seen);
     let account = reference("dns", &mut section, &scope.accounts, account::SAMPLE, &who, seen);
     let key = section.parsed("key", "\"ecdsa-p256\"", key_type).unwrap_or_default();
     let reuse_key = section.optional("reuse-key").unwrap_or_default();
     let profile = section.parsed("profile", "\"shortlived\"", issuer::profile);
     let preferred_chain = section.parsed("preferred-chain", "\"ISRG Root X1\"", issuer::preferred_chain);
+    issuers::check_profile(
+        &domains,
+        profile.as_deref(),
+        issuers.as_deref(),
+        scope,
+        domains_at,
+        &who,
+        context,
+    );
     let renew_before = section.optional("renew-before");
     let hosts = hosts(&mut section, scope, &who);
     seen.used.extend(hosts.iter().cloned());
@@ -322,37 +335,6 @@ fn reference<'s>(
     }
     let said = known.get(name.get_ref())?;
     Some((name.into_inner(), said))
-}
-
-/// The issuers of a certificate, in order of preference.
-fn issuers<'s>(
-    section: &mut Section<'_>,
-    known: &'s BTreeMap<String, String>,
-    who: &str,
-    seen: &mut Seen,
-) -> Option<Vec<(String, &'s str)>> {
-    let context = section.context();
-    let is_list = |value: &DeValue<'_>| matches!(value, DeValue::Array(_));
-    if !section.peek("issuer").is_some_and(is_list) {
-        return reference("issuer", section, known, issuer::SAMPLE, who, seen).map(|issuer| vec![issuer]);
-    }
-    let value = section.take("issuer")?;
-    let OneOrMore(names) = OneOrMore::<Spanned<String>>::read(Item::new("issuer", value, context))?;
-    let mut issuers: Vec<(String, &str)> = Vec::new();
-    for name in names {
-        let all = known.keys().map(String::as_str);
-        if !defined(name.get_ref(), all, &name.span(), who, "issuer", issuer::SAMPLE, context) {
-            continue;
-        }
-        if issuers.iter().any(|(other, _)| other == name.get_ref()) {
-            let message = format!("{who} names issuer {} twice", quoted(name.get_ref()));
-            context.mistake(name.span(), message, Remedy::Hint("remove one of the two".to_owned()));
-            continue;
-        }
-        let said = known.get(name.get_ref())?;
-        issuers.push((name.into_inner(), said));
-    }
-    Some(issuers)
 }
 
 fn key_type(text: &str) -> Result<KeyType, Refusal> {

@@ -328,16 +328,21 @@ impl InstallError {
     /// The stop that a transaction's records tell of.
     pub(super) fn stopped(host: &Host, records: &[Record]) -> Result<(), Self> {
         let Some(record) = records.iter().find(|record| record.word == "failed") else { return Ok(()) };
-        let what = match record.version.as_str() {
+        Err(Self::stop(host, &record.version, record.text.clone()))
+    }
+
+    /// The stop that a host names.
+    pub(super) fn stop(host: &Host, at: &str, reason: String) -> Self {
+        let what = match at {
             "lock" => Stop::Lock,
             "tools" => Stop::Tools,
             "directory" => Stop::Directory,
             "staging" => Stop::Staging,
             "switch" => Stop::Switch,
             "input" => Stop::Input,
-            other => return Err(Self::malformed(host, Malformed::Word(other.to_owned()))),
+            other => return Self::malformed(host, Malformed::Word(other.to_owned())),
         };
-        Err(Self::Stopped { host: host.name.to_string(), what, reason: record.text.clone() })
+        Self::Stopped { host: host.name.to_string(), what, reason }
     }
 
     /// Whether a command that should have run by sudo was stopped by it.

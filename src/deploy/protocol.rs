@@ -17,23 +17,27 @@ use crate::model::problem::plain;
 
 /// The transaction itself.
 const SCRIPT: &str = include_str!("transaction.sh");
+/// What only looks.
+const EXAMINE: &str = include_str!("examine.sh");
 
 /// What a host may say on its standard output, greetings included, beside the records of the answer.
 const OUTPUT_LIMIT: usize = 64 * 1024;
 /// What a record may take: two texts of 4 KiB, its names, and the lines that show progress.
 const RECORD_LIMIT: usize = 12 * 1024;
+/// What a host may say when it is asked for all its certificates.
+const EXAMINE_LIMIT: usize = 8 << 20;
 
-/// The command that takes the script from its input, whatever shell the user has; with `sudo`, as root.
-///
-/// By its exact length: a shell that reads its script from the same input as the data reads ahead. What sudo
-/// says is in English, to be understood.
-pub fn command(sudo: bool) -> String {
+/// The command that takes a script from its input; with `sudo`, as root. What sudo says is in English, to be
+/// understood.
+fn taking(script: &str, sudo: bool) -> String {
     let root = if sudo { "env LC_ALL=C sudo -n " } else { "" };
-    format!("exec {root}sh -c 'eval \"$(dd bs={} count=1 iflag=fullblock 2>/dev/null)\"'", SCRIPT.len())
+    format!("exec {root}sh -c 'eval \"$(dd bs={} count=1 iflag=fullblock 2>/dev/null)\"'", script.len())
 }
 
 /// One conversation: the input of one transaction, and the reader of its answer.
 pub struct Conversation {
+    script: &'static str,
+    sudo: bool,
     nonce: String,
     input: Zeroizing<Vec<u8>>,
     output: Vec<u8>,
@@ -62,6 +66,47 @@ pub struct Record {
     pub old: String,
     /// What a command said; safe to show.
     pub text: String,
+}
+
+/// What a host is asked, when nothing is to be changed there.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Question<'a> {
+    /// Whether a transaction would find what it needs, and the config test passes.
+    Check,
+    /// The configuration of nginx.
+    Config,
+    /// The certificates in these places.
+    Read(&'a [(Place, String)]),
+}
+
+/// Where certificates are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// This file.
+    File,
+    /// The files in this folder.
+    Folder,
+    /// The files in each folder in this folder.
+    Folders,
+}
+
+impl Place {
+    fn word(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Folder => "folder",
+            Self::Folders => "folders",
+        }
+    }
+}
+
+/// One line of an answer to a [`Question`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RawRecord {
+    pub(super) word: String,
+    pub(super) detail: String,
+    /// As it came: hostile.
+    pub(super) text: String,
 }
 
 /// An answer that is none.
@@ -112,25 +157,55 @@ impl Conversation {
         Ok(this)
     }
 
+    /// A look at the host that changes nothing.
+    pub(super) fn examine(host: &Host, question: &Question<'_>) -> Result<Self, NoRandomness> {
+        let (action, places) = match question {
+            Question::Check => ("check", &[][..]),
+            Question::Config => ("config", &[][..]),
+            Question::Read(places) => ("read", *places),
+        };
+        let limit = if action == "check" { OUTPUT_LIMIT } else { EXAMINE_LIMIT };
+        let mut this = Self { limit, ..Self::with(EXAMINE, host, action, places.len())? };
+        for (kind, path) in places {
+            this.input.extend_from_slice(format!("{}\n{}\n{path}", kind.word(), path.len()).as_bytes());
+        }
+        Ok(this)
+    }
+
+    /// The command that takes the script from its input, whatever shell the user has.
+    ///
+    /// By its exact length: a shell that reads its script from the same input as the data reads ahead.
+    pub fn command(&self) -> String {
+        taking(self.script, self.sudo)
+    }
+
     fn new(host: &Host, action: &str, count: usize) -> Result<Self, NoRandomness> {
+        Self::with(SCRIPT, host, action, count)
+    }
+
+    fn with(script: &'static str, host: &Host, action: &str, count: usize) -> Result<Self, NoRandomness> {
         let mut random = [0; 16];
         aws_lc_rs::default_provider().secure_random.fill(&mut random).map_err(|_| NoRandomness)?;
         let nonce: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         // Room for the keys of a big batch: a buffer that grows leaves copies behind.
-        let mut input = Zeroizing::new(Vec::with_capacity(SCRIPT.len() + 4096 + count * 64 * 1024));
-        input.extend_from_slice(SCRIPT.as_bytes());
-        input.extend_from_slice(format!("{nonce} {action} {count}\n").as_bytes());
+        let mut input = Zeroizing::new(Vec::with_capacity(script.len() + 4096 + count * 64 * 1024));
+        input.extend_from_slice(script.as_bytes());
         let KeyAccess { owner, group, mode } = &host.access;
         let word = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
-        let line =
-            format!("{} {} {mode:04o} {:04o}\n", word(owner), word(group), host.access.directory_mode());
+        let line = format!(
+            "{nonce} {action} {count} {} {} {mode:04o} {:04o}\n",
+            word(owner),
+            word(group),
+            host.access.directory_mode()
+        );
         input.extend_from_slice(line.as_bytes());
         for text in [&host.directory, &host.test, &host.reload] {
             // Shells drop newlines at the end, and the count has to be right.
             let text = text.trim_end_matches('\n');
             input.extend_from_slice(format!("{}\n{text}", text.len()).as_bytes());
         }
-        Ok(Self { nonce, input, output: Vec::new(), limit: OUTPUT_LIMIT + count * RECORD_LIMIT })
+        let limit = OUTPUT_LIMIT + count * RECORD_LIMIT;
+        Ok(Self { script, sudo: host.sudo, nonce, input, output: Vec::new(), limit })
     }
 
     /// Script and input, to be sent once.
@@ -170,15 +245,45 @@ impl Conversation {
 
     /// The records in a host's whole output; `None` when there is no answer in it.
     pub fn records_in(&self, output: &[u8]) -> Option<Result<Vec<Record>, Malformed>> {
+        let (rest, end) = self.body(output)?;
+        Some(records(rest, &end, shown))
+    }
+
+    /// The records of an answer to a question: word, detail, and the text as it came. Hostile.
+    pub(super) fn raw_records(&self) -> Option<Result<Vec<RawRecord>, Malformed>> {
+        let (rest, end) = self.body(&self.output)?;
+        let raw = |fields: [&str; 4], text: &[u8]| RawRecord {
+            word: plain(fields[0]),
+            detail: plain(fields[2]),
+            text: String::from_utf8_lossy(text).into_owned(),
+        };
+        Some(records(rest, &end, raw))
+    }
+
+    fn body<'a>(&self, output: &'a [u8]) -> Option<(&'a [u8], Vec<u8>)> {
         let begin = format!("{} begin\n", self.nonce);
         let end = format!("{} end", self.nonce);
         let start = find(output, begin.as_bytes())? + begin.len();
         find(&output[start..], format!("{end}\n").as_bytes())?;
-        Some(records(&output[start..], end.as_bytes()))
+        Some((&output[start..], end.into_bytes()))
     }
 }
 
-fn records(mut rest: &[u8], end: &[u8]) -> Result<Vec<Record>, Malformed> {
+fn shown(fields: [&str; 4], text: &[u8]) -> Record {
+    Record {
+        word: fields[0].to_owned(),
+        name: fields[1].to_owned(),
+        version: plain(fields[2]),
+        old: plain(fields[3]),
+        text: plain(&telling(&String::from_utf8_lossy(text))),
+    }
+}
+
+fn records<T>(
+    mut rest: &[u8],
+    end: &[u8],
+    make: impl Fn([&str; 4], &[u8]) -> T,
+) -> Result<Vec<T>, Malformed> {
     let mut records = Vec::new();
     loop {
         let line_end = find(rest, b"\n").ok_or(Malformed::Text)?;
@@ -196,13 +301,7 @@ fn records(mut rest: &[u8], end: &[u8]) -> Result<Vec<Record>, Malformed> {
         if rest.get(length) != Some(&b'\n') {
             return Err(Malformed::Text);
         }
-        records.push(Record {
-            word: word.to_owned(),
-            name: name.to_owned(),
-            version: plain(version),
-            old: plain(old),
-            text: plain(&telling(&String::from_utf8_lossy(text))),
-        });
+        records.push(make([word, name, version, old], text));
         rest = &rest[length + 1..];
     }
 }
@@ -221,10 +320,10 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Malformed, Record, records, telling};
+    use super::{Malformed, Record, records, shown, telling};
 
     fn read(text: &str) -> Result<Vec<Record>, Malformed> {
-        records(text.as_bytes(), b"N end")
+        records(text.as_bytes(), b"N end", shown)
     }
 
     #[test]
@@ -253,7 +352,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_makes_us_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = records(&bytes, b"N end");
+            let _ = records(&bytes, b"N end", shown);
         }
     }
 }

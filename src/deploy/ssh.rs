@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::connect::{Client, connect};
 use super::error::{ConnectError, InstallError, NotPutBack};
 use super::outcome::Answer;
-use super::protocol::{Conversation, Record, command};
+use super::protocol::{Conversation, RawRecord, Record};
 use super::{Bundle, PutBack};
 use crate::model::desired::Host;
 use crate::model::problem::plain;
@@ -102,6 +102,23 @@ impl Session {
     }
 
     async fn converse(&self, host: &Host, conversation: Conversation) -> Result<Vec<Record>, InstallError> {
+        self.exchange(host, conversation).await?.records()
+    }
+
+    /// As [`converse`](Self::converse), for questions that change nothing.
+    pub(super) async fn ask(
+        &self,
+        host: &Host,
+        conversation: Conversation,
+    ) -> Result<Vec<RawRecord>, InstallError> {
+        self.exchange(host, conversation).await?.raw_records()
+    }
+
+    async fn exchange<'a>(
+        &self,
+        host: &'a Host,
+        conversation: Conversation,
+    ) -> Result<Exchange<'a>, InstallError> {
         let mut exchange = Exchange {
             host,
             conversation,
@@ -119,7 +136,7 @@ impl Session {
             let _ = timeout(GOODBYE, self.handle.disconnect(Disconnect::ByApplication, "", "")).await;
         }
         result?;
-        exchange.records()
+        Ok(exchange)
     }
 }
 
@@ -139,7 +156,7 @@ impl Exchange<'_> {
     async fn run(&mut self, handle: &Handle<Client>) -> Result<(), InstallError> {
         let opening = async {
             let channel = handle.channel_open_session().await?;
-            channel.exec(true, command(self.host.sudo)).await?;
+            channel.exec(true, self.conversation.command()).await?;
             Ok(channel)
         };
         let channel = timeout(IDLE, opening)
@@ -212,25 +229,32 @@ impl Exchange<'_> {
 
     /// The records, now that nothing more is to come.
     fn records(self) -> Result<Vec<Record>, InstallError> {
-        match self.conversation.records() {
-            Some(records) => {
-                let records = records.map_err(|source| InstallError::malformed(self.host, source))?;
-                InstallError::stopped(self.host, &records)?;
-                Ok(records)
-            }
-            None if !self.ended => Err(InstallError::Lost { host: self.name(), step: self.step() }),
-            None => {
-                let status =
-                    self.status.map_or_else(|| "killed".to_owned(), |code| format!("exit status {code}"));
-                let complaint = plain(&String::from_utf8_lossy(&self.complaint));
-                if self.host.sudo && InstallError::is_of_sudo(&complaint) {
-                    let user = self.host.user.clone();
-                    return Err(InstallError::Sudo { host: self.name(), user, said: complaint });
-                }
-                let said = if complaint.is_empty() { self.conversation.tail() } else { complaint };
-                Err(InstallError::NoAnswer { host: self.name(), status, said })
-            }
+        let records = self.conversation.records().ok_or_else(|| self.no_answer())?;
+        let records = records.map_err(|source| InstallError::malformed(self.host, source))?;
+        InstallError::stopped(self.host, &records)?;
+        Ok(records)
+    }
+
+    fn raw_records(self) -> Result<Vec<RawRecord>, InstallError> {
+        let records = self.conversation.raw_records().ok_or_else(|| self.no_answer())?;
+        let records = records.map_err(|source| InstallError::malformed(self.host, source))?;
+        match records.iter().find(|record| record.word == "failed") {
+            Some(record) => Err(InstallError::stop(self.host, &record.detail, plain(&record.text))),
+            None => Ok(records),
         }
+    }
+
+    fn no_answer(&self) -> InstallError {
+        if !self.ended {
+            return InstallError::Lost { host: self.name(), step: self.step() };
+        }
+        let status = self.status.map_or_else(|| "killed".to_owned(), |code| format!("exit status {code}"));
+        let complaint = plain(&String::from_utf8_lossy(&self.complaint));
+        if self.host.sudo && InstallError::is_of_sudo(&complaint) {
+            return InstallError::Sudo { host: self.name(), user: self.host.user.clone(), said: complaint };
+        }
+        let said = if complaint.is_empty() { self.conversation.tail() } else { complaint };
+        InstallError::NoAnswer { host: self.name(), status, said }
     }
 
     fn silent(&self) -> InstallError {

@@ -33,8 +33,7 @@ main() {
     me=$(id -u)
     answer='' locked='' recovered=''
 
-    read -r nonce action count || exit 1
-    read -r key_owner key_group key_mode passage || fail input 'the settings did not arrive'
+    read -r nonce action count key_owner key_group key_mode passage || exit 1
     take && directory=$value && take && test=$value && take && reload=$value ||
         fail input 'the settings did not arrive'
     case $directory in /?*) ;; *) fail input 'the directory is not an absolute path' ;; esac

@@ -29,12 +29,19 @@ impl Diagnose for Error {
             Self::Refused { .. } => "dns.refused",
             Self::NotInZone { .. } => "dns.not-in-zone",
             Self::Rejected { .. } => "dns.rejected",
+            Self::Api(error) => error.code(),
+            Self::Exec(error) => error.code(),
+            Self::OtherName(error) => error.code(),
+            Self::NoProof(_) => "dns.no-proof",
             Self::Interrupted => "dns.interrupted",
         }
     }
 
     fn blame(&self) -> Blame {
         match self {
+            Self::Api(error) => error.blame(),
+            Self::Exec(error) => error.blame(),
+            Self::OtherName(error) => error.blame(),
             Self::BadName { .. }
             | Self::CnameLoop { .. }
             | Self::CnameDepth { .. }
@@ -44,6 +51,7 @@ impl Diagnose for Error {
             | Self::TsigBadKey { .. }
             | Self::TsigBadSignature { .. }
             | Self::NotAuthoritative { .. }
+            | Self::NoProof(_)
             | Self::Refused { .. } => Blame::Operator,
             Self::Resolver(_) | Self::Encode { .. } | Self::TsigBadTime { .. } | Self::Interrupted => {
                 Blame::Machine
@@ -72,12 +80,17 @@ impl Diagnose for Error {
     fn retry(&self) -> Retry {
         match self {
             Self::SecretFormat { .. } => Retry::AfterChange,
+            Self::Api(error) => error.retry(),
             _ => Retry::Backoff,
         }
     }
 
     fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Api(error) => return error.hint(),
+            Self::Exec(error) => return error.hint(),
+            Self::OtherName(error) => return error.hint(),
+            Self::NoProof(_) => "remove the record at the provider by hand".to_owned(),
             Self::Resolver(_) => {
                 "name them in certs.toml: `[resolver] nameservers = [\"192.0.2.53:53\"]`".to_owned()
             }
@@ -103,6 +116,7 @@ impl Diagnose for Error {
             Self::Lame { account, .. } => format!(
                 "take it out of the zone's NS records, or name the servers to ask in `dns.{account}.authoritative`"
             ),
+            Self::Secret { source, .. } => return source.hint(),
             Self::SecretFormat { .. } => {
                 "it is the text after `secret` in what `tsig-keygen` prints, or all of that".to_owned()
             }

@@ -7,6 +7,10 @@ use std::time::Duration;
 use hickory_proto::ProtoError;
 use hickory_resolver::net::NetError;
 
+use super::acme_dns::OtherName;
+use super::exec::ExecError;
+use super::http::ApiError;
+use super::mode::NoProof;
 use super::rfc2136::KeyError;
 use super::sighting::Lagging;
 use crate::model::problem::{Blame, Diagnose, Retry, plain};
@@ -252,6 +256,18 @@ pub enum Error {
         /// The response code's name.
         code: String,
     },
+    /// The API of a provider failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The program of an account failed.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// A record that the account has no place for.
+    #[error(transparent)]
+    OtherName(OtherName),
+    /// A record of which too little is known.
+    #[error(transparent)]
+    NoProof(#[from] NoProof),
     /// The change was given up without an answer: the program is ending, or a provider panicked.
     #[error("the DNS change was given up half-way")]
     Interrupted,
@@ -261,6 +277,11 @@ impl Error {
     /// Whether a server (or program) looked at the changes and said no: fewer of them at once may
     /// then be welcome. Without an answer, or without a key, they are not.
     pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Api(error) => return error.is_refusal(),
+            Self::Exec(error) => return error.is_refusal(),
+            _ => {}
+        }
         matches!(
             self,
             // Knot says BADKEY where an acl does not allow one of the changes.
@@ -271,6 +292,8 @@ impl Error {
                 | Self::Rejected { .. }
                 | Self::BadName { .. }
                 | Self::Encode { .. }
+                | Self::OtherName(_)
+                | Self::NoProof(_)
         )
     }
 }

@@ -247,6 +247,7 @@ mod tests {
             owner: owner.to_owned(),
             value: value.to_owned(),
             ttl: 60,
+            proof: None,
         }
     }
 

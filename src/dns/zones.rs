@@ -98,6 +98,9 @@ impl Worker {
 
     async fn make(&self, batch: Vec<Waiting>) {
         let Some(account) = batch.first().map(|first| Arc::clone(&first.account)) else { return };
+        if !account.provider.batches() {
+            return self.one_by_one(&account, batch).await;
+        }
         let changes: Vec<Change> = batch.iter().map(|waiting| waiting.change.clone()).collect();
         match account.provider.apply(&self.key.1, &changes).await {
             Ok(()) => answer_all(batch, &Ok(())),
@@ -162,6 +165,7 @@ mod tests {
     struct Notes {
         batches: Mutex<Vec<Vec<String>>>,
         go: Notify,
+        alone: bool,
     }
 
     #[async_trait]
@@ -182,10 +186,18 @@ mod tests {
                 () => Ok(()),
             }
         }
+
+        fn batches(&self) -> bool {
+            !self.alone
+        }
     }
 
     fn world() -> (Arc<Notes>, Arc<Account>, Zones) {
-        let notes = Arc::new(Notes::default());
+        world_of(Notes::default())
+    }
+
+    fn world_of(notes: Notes) -> (Arc<Notes>, Arc<Account>, Zones) {
+        let notes = Arc::new(notes);
         let account = Account {
             name: "main".parse().unwrap(),
             provider: Arc::new(Arc::clone(&notes)),
@@ -204,6 +216,7 @@ mod tests {
             owner: format!("_acme-challenge.{zone}"),
             value: value.to_owned(),
             ttl: 60,
+            proof: None,
         })
     }
 
@@ -244,6 +257,20 @@ mod tests {
         let (batches, results) = after_a_first(&["1", "bad", "silent", "4"]).await;
         assert_eq!(batches.len(), 5);
         assert_eq!(results, ["", "dns.not-in-zone", "dns.timeout", "dns.timeout"]);
+    }
+
+    #[tokio::test]
+    async fn without_batches_each_change_is_made_once_and_has_its_own_result() {
+        let (notes, account, zones) = world_of(Notes { alone: true, ..Notes::default() });
+        let codes = async |values: &[&str]| {
+            let changes = values.iter().map(|value| zones.change(&account, add("a.", value)));
+            let results = join_all(changes).await;
+            results.iter().map(|result| result.as_ref().err().map_or("", Diagnose::code)).collect::<Vec<_>>()
+        };
+        assert_eq!(codes(&["1", "bad", "3"]).await, ["", "dns.not-in-zone", ""]);
+        assert_eq!(codes(&["4", "silent", "6"]).await, ["", "dns.timeout", "dns.timeout"]);
+        let batches = notes.batches.lock().unwrap().clone();
+        assert_eq!(batches, [["1"], ["bad"], ["3"], ["4"], ["silent"]]);
     }
 
     #[tokio::test]

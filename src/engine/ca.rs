@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::issue::{LOCK_RETRY, boxed};
-use super::{Engine, lock};
+use super::{Engine, Event, Listener, lock};
 use crate::acme::{self, Binding, Ca};
 use crate::config::ExternalAccount;
 use crate::model::desired::Issuer;
@@ -29,7 +29,7 @@ impl Engine {
     /// Our account at an issuer; opened once for all certificates of a pass.
     pub(super) fn ca(&self, issuer: &Issuer) -> super::OpeningCa {
         let mut cas = lock(&self.cas);
-        let opening = cas.entry(issuer.name.clone()).or_insert_with(|| {
+        let opening = cas.entry((issuer.name.clone(), issuer.directory.clone())).or_insert_with(|| {
             let issuer = issuer.clone();
             let accounts = self.accounts(&issuer);
             let wait = self.lock_wait;
@@ -47,7 +47,7 @@ impl Engine {
     /// Where the accounts of an issuer are kept, and what a new one is bound to.
     pub(super) fn accounts(&self, issuer: &Issuer) -> Accounts {
         let external = self.config.external_accounts.get(&issuer.name).cloned();
-        Accounts { store: self.store.clone(), external }
+        Accounts { store: self.store.clone(), external, listener: self.listener.clone() }
     }
 
     /// Whether the CA is to be asked for its renewal window (RFC 9773).
@@ -105,6 +105,7 @@ impl Engine {
 pub(super) struct Accounts {
     store: Store,
     external: Option<ExternalAccount>,
+    listener: Arc<dyn Listener>,
 }
 
 /// Why a new account cannot be bound.
@@ -191,7 +192,9 @@ impl acme::Accounts for Accounts {
         directory: &str,
         credentials: &str,
     ) -> Result<(), Box<dyn Diagnose + Send + Sync>> {
-        self.store.save_account(issuer, directory, credentials).map_err(boxed)
+        self.store.save_account(issuer, directory, credentials).map_err(boxed)?;
+        self.listener.notice(&Event::Registered(issuer.clone()));
+        Ok(())
     }
 
     async fn binding(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Engine;
-use crate::dns::{Change, TxtRecord};
+use crate::dns::{Account, Change, PropagationCheck, TxtRecord, View};
 use crate::model::name::{CertName, DnsAccountName};
 use crate::model::plan::Request;
 use crate::model::problem::{Blame, Diagnose, Problem, Retry};
@@ -86,11 +86,14 @@ impl Engine {
                         owner: debt.owner.clone(),
                         value: debt.value.clone(),
                         ttl: account.ttl,
+                        proof: debt.proof.clone(),
                     };
-                    self.zones
-                        .change(account, Change::Remove(record))
-                        .await
-                        .map_err(|error| Problem::of(&error))?;
+                    if let Err(error) = self.zones.change(account, Change::Remove(record)).await {
+                        // What we may not remove we may not have set either: then it is not there.
+                        if !(error.error().is_refusal() && self.is_nowhere(account, debt).await) {
+                            return Err(Problem::of(&error));
+                        }
+                    }
                 }
                 self.store.settle_debt(debt).map_err(|error| Problem::of(&error))
             }
@@ -98,6 +101,19 @@ impl Engine {
         let results = futures::future::join_all(removals).await;
         let count = results.len();
         results.into_iter().collect::<Result<Vec<()>, Problem>>().map(|_| count)
+    }
+
+    /// Whether every name server of the zone answers without the record.
+    async fn is_nowhere(&self, account: &Account, debt: &TxtDebt) -> bool {
+        // A resolver may only remember that there was nothing.
+        if account.check == PropagationCheck::Resolver {
+            return false;
+        }
+        let values = std::slice::from_ref(&debt.value);
+        match self.lookup.seen(account, &debt.zone, &debt.owner, values).await {
+            Ok(seen) => !seen.is_empty() && seen.iter().all(|sighting| sighting.view == View::Without),
+            Err(_) => false,
+        }
     }
 
     /// On the way out: everything of ours, as far as its lock is free.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,10 @@ use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 
 use super::{Engine, Event, lock};
+use crate::config::Config;
 use crate::deploy::{self, Bundle, ConnectError, Deployed, Login, NotProven, Proof, Prove, Session};
 use crate::model::desired::{Certificate, Host};
-use crate::model::name::{CertName, Fingerprint, HostName, VersionNumber};
+use crate::model::name::{CertName, Domain, Fingerprint, HostName, VersionNumber};
 use crate::model::observed::{Look, Seen, Served};
 use crate::model::plan::{Install, minute};
 use crate::model::problem::{Blame, Diagnose, Problem};
@@ -22,6 +24,11 @@ use crate::store::LoadError;
 
 /// How long a host may take to serve what was just loaded.
 const SERVED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long an address that was silent before may take to answer, where others do.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
+/// Between looks at what a host serves after a version was put back.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What became of one install.
 pub(super) struct Outcome {
@@ -68,14 +75,12 @@ impl Diagnose for Unreadable {
 }
 
 impl Engine {
-    /// Installs versions on a host and proves that they are served.
-    ///
-    /// `before` is what was seen of the host by now.
+    /// Installs versions on a host and proves that they are served; `before` is what was seen there.
     pub(super) async fn deploy(
         &self,
         name: &HostName,
         installs: Vec<Install>,
-        before: &BTreeMap<CertName, Vec<Look>>,
+        before: BTreeMap<CertName, Vec<Look>>,
         force: bool,
     ) -> Vec<Outcome> {
         let host = &self.config.desired.hosts[name];
@@ -90,7 +95,7 @@ impl Engine {
                 }
             }
         }
-        let prover = Prover { engine: self, unseen: unseen(before), seen: Mutex::default() };
+        let prover = Prover { engine: self, unseen: unseen(&before), before, seen: Mutex::default() };
         if !bundles.is_empty() {
             match self.install(host, &bundles, &prover).await {
                 Ok(deployed) => {
@@ -103,8 +108,29 @@ impl Engine {
                 }
             }
         }
-        let seen = prover.seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut seen = prover.seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let put_back = bundles.iter().filter(|bundle| {
+            matches!(results.get(&bundle.certificate), Some(Ok(Deployed::RolledBack { .. })))
+        });
+        for (certificate, looks) in join_all(put_back.map(|bundle| self.look_after(name, bundle))).await {
+            seen.insert(certificate, looks);
+        }
         self.record(name, installs, &bundles, results, seen, began.elapsed())
+    }
+
+    /// What is served once a version was put back: workers that loaded it may answer for a moment.
+    async fn look_after(&self, host: &HostName, bundle: &Bundle) -> (CertName, Vec<Look>) {
+        let name = bundle.certificate.clone();
+        let until = Instant::now() + SERVED_WITHIN;
+        loop {
+            let mut looks = self.observer.look_at(host, std::slice::from_ref(&name)).await;
+            let looks = looks.remove(&name).unwrap_or_default();
+            let gone = |look: &Look| !matches!(&look.seen, Seen::Serving(served) if served.fingerprint == bundle.fingerprint);
+            if looks.iter().all(gone) || Instant::now() >= until {
+                return (name, looks);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     async fn install(
@@ -119,7 +145,7 @@ impl Engine {
     }
 
     /// The connection to a host; one for all its transactions of a pass.
-    fn session<'a>(
+    pub(super) fn session<'a>(
         &'a self,
         host: &'a Host,
     ) -> BoxFuture<'a, std::result::Result<Arc<Session>, ConnectError>> {
@@ -143,11 +169,7 @@ impl Engine {
     /// The session with the host that this one is reached through, if there is one.
     pub async fn way_to(&self, host: &Host) -> std::result::Result<Option<Arc<Session>>, ConnectError> {
         match host.via.as_ref().and_then(|via| self.config.desired.hosts.get(via)) {
-            Some(via) => self.session(via).await.map(Some).map_err(|source| ConnectError::Via {
-                host: host.name.to_string(),
-                via: via.name.to_string(),
-                source: Box::new(source),
-            }),
+            Some(via) => self.session(via).await.map(Some).map_err(behind(host, via)),
             None => Ok(None),
         }
     }
@@ -181,7 +203,7 @@ impl Engine {
         took: Duration,
     ) -> Vec<Outcome> {
         let now = Timestamp::now();
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut events) = (Vec::new(), Vec::new());
         let saved = self.store.update_host(host, |facts| {
             for install in installs {
                 let Install { certificate, version, .. } = install;
@@ -190,18 +212,23 @@ impl Engine {
                     .iter()
                     .find(|bundle| bundle.certificate == certificate)
                     .map(|bundle| bundle.fingerprint);
+                let put_back = matches!(result, Ok(Deployed::RolledBack { .. }));
                 let known = facts.entry(certificate.clone()).or_default();
                 let result = note(known, version, fingerprint, result, now);
                 let looks = seen.remove(&certificate).unwrap_or_default();
-                self.tell(match &result {
+                events.push(match &result {
                     Result::Served => {
-                        Event::Served(certificate.clone(), host.clone(), version, looks.len(), took)
+                        let proven = looks.iter().filter(|look| matches!(look.seen, Seen::Serving(_)));
+                        Event::Served(certificate.clone(), host.clone(), version, proven.count(), took)
                     }
                     Result::Pending(problem) => {
                         Event::Pending(certificate.clone(), host.clone(), version, problem.clone())
                     }
+                    Result::Failed(problem) if put_back => {
+                        Event::PutBack(certificate.clone(), host.clone(), version, problem.clone())
+                    }
                     Result::Failed(problem) => {
-                        Event::DeployFailed(certificate.clone(), host.clone(), problem.clone())
+                        Event::DeployFailed(certificate.clone(), host.clone(), version, problem.clone())
                     }
                 });
                 outcomes.push(Outcome { certificate, version, facts: Some(known.clone()), looks, result });
@@ -211,8 +238,31 @@ impl Engine {
             // What is on the host can be observed again; that it is not noted costs one transaction.
             tracing::warn!(host = %host, "cannot note what was deployed: {error}");
         }
+        events.into_iter().for_each(|event| self.tell(event));
         outcomes
     }
+}
+
+/// Opens a connection for once; `identity` is the key of those that name none.
+pub(super) fn open<'a>(
+    config: &'a Config,
+    identity: &'a Path,
+    host: &'a Host,
+) -> BoxFuture<'a, std::result::Result<Session, ConnectError>> {
+    Box::pin(async move {
+        let via = match host.via.as_ref().and_then(|via| config.desired.hosts.get(via)) {
+            Some(via) => Some(Arc::new(open(config, identity, via).await.map_err(behind(host, via))?)),
+            None => None,
+        };
+        let identity = host.identity.clone().unwrap_or_else(|| identity.to_owned());
+        let passphrase = config.passphrases.get(&host.name).cloned();
+        Session::open(host, Login { identity, passphrase, via }).await
+    })
+}
+
+fn behind(host: &Host, via: &Host) -> impl FnOnce(ConnectError) -> ConnectError {
+    let (host, via) = (host.name.to_string(), via.name.to_string());
+    move |source| ConnectError::Via { host, via, source: Box::new(source) }
 }
 
 /// Changes the facts by what a transaction came to.
@@ -258,6 +308,8 @@ struct Prover<'a> {
     engine: &'a Engine,
     /// Those that no address answered for before anything was changed: that none answers now says nothing.
     unseen: BTreeSet<CertName>,
+    /// What was seen before the transaction.
+    before: BTreeMap<CertName, Vec<Look>>,
     seen: Mutex<BTreeMap<CertName, Vec<Look>>>,
 }
 
@@ -308,20 +360,33 @@ impl Prove for Prover<'_> {
             .map_err(|error| NotProven::Unreachable(Box::new(Problem::of(&error))))?;
         let observer = &self.engine.observer;
         let roots = observer.roots(certificate);
-        let places = addresses
+        let places: Vec<(SocketAddr, &Domain)> = addresses
             .iter()
-            .flat_map(|address| certificate.verify_names.iter().map(move |name| (*address, name)));
-        let looks = join_all(places.map(|(address, domain)| async move {
+            .flat_map(|address| certificate.verify_names.iter().map(move |name| (*address, name)))
+            .collect();
+        // Where nothing answered before either, silence says nothing against what others serve.
+        let was_silent = |(address, domain): (SocketAddr, &Domain)| {
+            let before = self.before.get(name).into_iter().flatten();
+            let mut before = before.filter(|look| (look.address, &look.name) == (address, domain));
+            before.any(|look| matches!(look.seen, Seen::Unreachable(_)))
+        };
+        let all_silent = places.iter().all(|place| was_silent(*place));
+        let looks = join_all(places.iter().map(|&(address, domain)| async move {
             let question = Question { address, name: domain, key: Some(certificate.key), roots };
-            observer.probe.until_serves(question, *fingerprint, SERVED_WITHIN, Timestamp::now).await
+            let patient = all_silent || !was_silent((address, domain));
+            let within = if patient { SERVED_WITHIN } else { HEARD_WITHIN };
+            observer.probe.until_serves(question, *fingerprint, within, Timestamp::now).await
         }))
         .await;
         let all: Vec<Look> = looks.iter().map(|look| look.clone().unwrap_or_else(|last| last)).collect();
-        lock(&self.seen).insert(name.clone(), all.clone());
+        lock(&self.seen).insert(name.clone(), all);
+        let proven: Vec<_> = looks.iter().flatten().map(|look| (look.address, look.name.clone())).collect();
         let mut silent = None;
         for look in looks.into_iter().filter_map(std::result::Result::err) {
+            let excused = !proven.is_empty() && was_silent((look.address, &look.name));
             let (address, domain) = (look.address, look.name.to_string());
             match look.seen {
+                Seen::Unreachable(_) if excused => {}
                 Seen::Serving(served) => {
                     let found = Found::Other { address, name: domain, served: Box::new(served) };
                     return Err(NotProven::Other(Box::new(Problem::of(&found))));
@@ -336,10 +401,7 @@ impl Prove for Prover<'_> {
                 Err(NotProven::Unused(Box::new(Problem::of(&found))))
             }
             Some(found) => Err(NotProven::Unreachable(Box::new(Problem::of(&found)))),
-            None => Ok(Proof {
-                addresses: all.into_iter().map(|look| (look.address, look.name)).collect(),
-                after: began.elapsed(),
-            }),
+            None => Ok(Proof { addresses: proven, after: began.elapsed() }),
         }
     }
 }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::Tried;
 pub use crate::acme::Step;
 use crate::model::name::{CertName, HostName, IssuerName, VersionNumber};
 use crate::model::plan::{Because, Install, Waiting};
 use crate::model::problem::Problem;
+use crate::model::state::Reason;
 
 /// One thing that happened.
 #[derive(Debug, Clone)]
@@ -25,10 +27,22 @@ pub enum Event {
     /// The CA offers no chain whose top the preferred one signed: who signed that of the chain taken, and
     /// of all that are offered.
     OtherChain(CertName, String, Vec<String>),
+    /// The CA has revoked a version, and why.
+    Revoked(CertName, VersionNumber, Reason),
+    /// An issuer would issue the certificate, or has issued one for a try; nothing was stored.
+    Rehearsed(CertName, IssuerName, Tried),
+    /// An issuer would not issue the certificate.
+    RehearsalFailed(CertName, Problem),
+    /// A host would not take a deployment.
+    HostFailed(HostName, Problem),
+    /// A host lets us in and passes its own config test; nothing was changed there.
+    HostTested(HostName),
     /// A new version is in the store.
     Issued(CertName, VersionNumber, Timestamp, Duration),
     /// Another process has just issued it.
     AlreadyIssued(CertName),
+    /// The order that a run had left open is over without a certificate; none is due.
+    OrderOver(CertName),
     /// No new version; the problem, and when it is tried again.
     IssueFailed(CertName, Problem, Option<Timestamp>),
     /// Challenge records that an earlier run left are gone.
@@ -41,8 +55,14 @@ pub enum Event {
     Served(CertName, HostName, VersionNumber, usize, Duration),
     /// Installed; nothing on the host serves it yet.
     Pending(CertName, HostName, VersionNumber, Problem),
-    /// Not installed, or put back.
-    DeployFailed(CertName, HostName, Problem),
+    /// Installed, found wanting, and the version before is back.
+    PutBack(CertName, HostName, VersionNumber, Problem),
+    /// Not installed.
+    DeployFailed(CertName, HostName, VersionNumber, Problem),
+    /// The CA has revoked a version.
+    Revoked(CertName, VersionNumber, Reason),
+    /// An account was made at an issuer.
+    Registered(IssuerName),
     /// The run was told to end.
     Ending,
 }

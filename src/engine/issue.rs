@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use super::solve::Answers;
 use super::{Engine, Event, lock};
 use crate::acme::{self, Ca, Issued, Journal, Step, Wanted};
 use crate::model::desired::{Certificate, Issuer};
 use crate::model::name::{CertName, IssuerName, VersionNumber};
-use crate::model::plan::{Action, Deploying, Issuing, Request, plan};
+use crate::model::plan::{Action, Because, Deploying, Issuing, Request, plan};
 use crate::model::problem::{Blame, Diagnose, Problem, Retry};
 use crate::model::schedule::{self, NextAttempt};
 use crate::model::state::{CertState, Failure, OpenOrder, Reason, State, Version};
@@ -27,6 +28,8 @@ pub(super) enum Outcome {
     Issued { number: VersionNumber, known: CertState },
     /// It was not needed any more once the lock was ours.
     AlreadyDone { known: CertState },
+    /// The order that a run had left open is over without a certificate, and nothing else is due.
+    OrderOver { known: CertState },
     /// No new version; noted in the store where that was possible.
     Failed { problem: Problem, next: Option<Timestamp>, known: Option<CertState> },
     /// Another process kept the lock for longer than we wait.
@@ -137,12 +140,18 @@ impl Engine {
             Ok(known) => known,
             Err(error) => return failed(&Error::Load(name.clone(), error)),
         };
-        let Some(issuer) = self.still_wanted(name, &known, request) else {
+        let Some((because, issuer)) = self.still_wanted(name, &known, request) else {
             return already_done(known, request);
         };
         let issuer = &self.config.desired.issuers[&issuer];
-        let attempt =
-            Attempt { engine: self, certificate, issuer, cert_lock: &cert_lock, known: Mutex::new(known) };
+        let attempt = Attempt {
+            engine: self,
+            certificate,
+            issuer,
+            cert_lock: &cert_lock,
+            known: Mutex::new(known),
+            may_order: because != Because::Unfinished,
+        };
         let result = match tokio::time::timeout(ORDER, attempt.run()).await {
             Ok(result) => result,
             Err(_) => Err(Error::Deadline { certificate: name.clone() }),
@@ -153,7 +162,11 @@ impl Engine {
         }
         let known = attempt.known.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         match result {
-            Ok(number) => {
+            Ok(None) => match self.store.save_certificate(&cert_lock, &known) {
+                Ok(()) => Outcome::OrderOver { known },
+                Err(error) => failed(&Error::Save(name.clone(), error)),
+            },
+            Ok(Some(number)) => {
                 if let Some(version) = known.versions.get(&number) {
                     self.tell(Event::Issued(name.clone(), number, version.not_after, began.elapsed()));
                 }
@@ -163,8 +176,14 @@ impl Engine {
         }
     }
 
-    /// Asks the plan again after the lock is ours: another process may have been faster. Who is to issue it?
-    fn still_wanted(&self, name: &CertName, known: &CertState, request: &Request) -> Option<IssuerName> {
+    /// Asks the plan again after the lock is ours: another process may have been faster. Why, and who is to
+    /// issue it?
+    fn still_wanted(
+        &self,
+        name: &CertName,
+        known: &CertState,
+        request: &Request,
+    ) -> Option<(Because, IssuerName)> {
         let state = State { certificates: [(name.clone(), known.clone())].into(), ..State::default() };
         let request =
             Request { only: Some([name.clone()].into()), deploying: Deploying::No, ..request.clone() };
@@ -176,7 +195,7 @@ impl Engine {
             Timestamp::now(),
         );
         plan.actions.into_iter().find_map(|action| match action {
-            Action::Issue { issuer, .. } => Some(issuer),
+            Action::Issue { because, issuer, .. } => Some((because, issuer)),
             _ => None,
         })
     }
@@ -254,12 +273,20 @@ impl Engine {
 }
 
 /// One attempt under way.
-pub(super) struct Attempt<'a> {
-    pub(super) engine: &'a Engine,
-    pub(super) certificate: &'a Certificate,
+struct Attempt<'a> {
+    engine: &'a Engine,
+    certificate: &'a Certificate,
     issuer: &'a Issuer,
     cert_lock: &'a CertLock,
     known: Mutex<CertState>,
+    /// False when only the order that is open already is to be brought to its end.
+    may_order: bool,
+}
+
+/// The key of an open order, and where the order is if the CA has answered.
+struct OpenKey {
+    key_pem: Zeroizing<String>,
+    url: Option<String>,
 }
 
 impl Attempt<'_> {
@@ -267,20 +294,25 @@ impl Attempt<'_> {
         &self.certificate.name
     }
 
-    async fn run(&self) -> Result<VersionNumber, Error> {
+    /// The new version; none when an open order was to be ended and is over without one.
+    async fn run(&self) -> Result<Option<VersionNumber>, Error> {
         let issuer = self.issuer;
         let ca = self.engine.ca(issuer).await.map_err(|error| Error::Ca(self.name().clone(), error))?;
-        let (key_pem, resume) = self.key(issuer)?;
-        let resumed = resume.is_some();
-        match self.order(&ca, issuer, key_pem, resume).await {
-            // An order that an earlier run left can have ended meanwhile: then a new one. A new one
-            // that ends badly is this attempt's failure: another would only burn the CA's limits.
-            Err(Error::Acme(_, error)) if resumed && error.order_is_over() => {
-                let (key_pem, resume) = self.key(issuer)?;
-                self.order(&ca, issuer, key_pem, resume).await
+        if let Some(OpenKey { key_pem, url }) = self.open_order(issuer)? {
+            let resumed = url.is_some();
+            match self.order(&ca, issuer, key_pem, url).await {
+                // An order that an earlier run left can have ended meanwhile: then a new one. A new one
+                // that ends badly is this attempt's failure: another would only burn the CA's limits.
+                Err(Error::Acme(_, error)) if resumed && error.order_is_over() => {}
+                result => return result.map(Some),
             }
-            result => result,
         }
+        if !self.may_order {
+            lock(&self.known).order = None;
+            return Ok(None);
+        }
+        let key_pem = self.new_key(issuer)?;
+        self.order(&ca, issuer, key_pem, None).await.map(Some)
     }
 
     async fn order(
@@ -306,8 +338,9 @@ impl Attempt<'_> {
             resume,
             key_pem: key_pem.clone(),
         };
+        let answers = Answers { engine: self.engine, certificate: self.certificate };
         let progress = |step: Step| self.engine.tell(Event::Step(self.name().clone(), step));
-        let issued = ca.issue(&wanted, self, self, &progress).await.map_err(|error| {
+        let issued = ca.issue(&wanted, self, &answers, &progress).await.map_err(|error| {
             if error.order_is_over() {
                 lock(&self.known).order = None;
             }
@@ -323,30 +356,34 @@ impl Attempt<'_> {
         self.keep(issuer, issued, key_pem)
     }
 
-    /// The key of the open order, if there is one for just this, else a new one, durable.
-    fn key(&self, issuer: &Issuer) -> Result<(Zeroizing<String>, Option<String>), Error> {
-        let store = &self.engine.store;
-        let save = |error| Error::Save(self.name().clone(), error);
-        let mut known = lock(&self.known);
-        let fits = known.order.as_ref().is_some_and(|order| {
+    /// The key of the open order, if there is one for just this, and its URL if the CA has given one.
+    fn open_order(&self, issuer: &Issuer) -> Result<Option<OpenKey>, Error> {
+        let known = lock(&self.known);
+        let Some(order) = known.order.as_ref().filter(|order| {
             order.domains == self.certificate.domains
                 && order.directory == issuer.directory
                 && order.key == self.certificate.key
                 && order.profile.as_deref() == self.certificate.profile(issuer)
-        });
-        if fits {
-            let key =
-                store.order_key(self.name()).map_err(|error| Error::Load(self.name().clone(), error))?;
-            if let (Some(key), Some(order)) = (key, &known.order) {
-                return Ok((key, order.url.clone()));
-            }
-        }
+        }) else {
+            return Ok(None);
+        };
+        let key = self.engine.store.order_key(self.name());
+        let key = key.map_err(|error| Error::Load(self.name().clone(), error))?;
+        Ok(key.map(|key_pem| OpenKey { key_pem, url: order.url.clone() }))
+    }
+
+    /// The key for a new order, durable, with the note that the order is about to be made.
+    fn new_key(&self, issuer: &Issuer) -> Result<Zeroizing<String>, Error> {
+        let store = &self.engine.store;
+        let save = |error| Error::Save(self.name().clone(), error);
+        let mut known = lock(&self.known);
         let key = match self.old_key(&known)? {
             Some(key) => key,
             None => {
                 acme::new_key(self.certificate.key).map_err(|error| Error::Key(self.name().clone(), error))?
             }
         };
+        // The order before, forgotten first: its URL must never stand beside another key.
         known.order = None;
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
         store.save_order_key(self.cert_lock, &key).map_err(save)?;
@@ -360,7 +397,7 @@ impl Attempt<'_> {
             started: Timestamp::now(),
         });
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
-        Ok((key, None))
+        Ok(key)
     }
 
     /// The key of the newest version, where certs.toml asks to keep it, it is of the type asked for, and nobody

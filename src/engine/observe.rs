@@ -10,11 +10,11 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
-use super::StartError;
+use super::{Engine, StartError};
 use crate::config::Config;
 use crate::model::desired::Certificate;
 use crate::model::name::{CertName, HostName, VersionNumber};
-use crate::model::observed::{Look, Observed, Seen};
+use crate::model::observed::{Look, Observed, Seen, Served};
 use crate::model::plan::Request;
 use crate::model::problem::Problem;
 use crate::model::state::State;
@@ -174,6 +174,52 @@ impl Observer {
 /// Where the roots are that chains of a certificate should lead to, whoever of its issuers has issued it.
 fn sources(config: &Config, certificate: &Certificate) -> BTreeSet<Option<PathBuf>> {
     certificate.issuers().map(|name| config.desired.issuers[name].roots.clone()).collect()
+}
+
+impl Engine {
+    /// Notes where a certificate of ours is served that was not seen there before: a person has made use of
+    /// what was installed. From then on another one in its place is foreign.
+    pub(super) fn note_served(
+        &self,
+        host: &HostName,
+        looks: &BTreeMap<CertName, Vec<Look>>,
+        state: &mut State,
+    ) {
+        let facts = state.hosts.entry(host.clone()).or_default();
+        let mut news = Vec::new();
+        for (name, looks) in looks {
+            let Some(versions) = state.certificates.get(name).map(|known| &known.versions) else { continue };
+            let known = facts.get(name);
+            let proven = known.is_some_and(|known| known.proven_at.is_some());
+            let pending =
+                known.and_then(|known| known.installed.as_ref()).filter(|installed| installed.pending);
+            let is_news = |served: &Served| {
+                pending.is_some_and(|installed| installed.fingerprint == served.fingerprint)
+                    || (!proven && versions.values().any(|one| one.fingerprint == served.fingerprint))
+            };
+            let seen = looks.iter().find_map(|look| match &look.seen {
+                Seen::Serving(served) if is_news(served) => Some((name.clone(), look.at, served.fingerprint)),
+                _ => None,
+            });
+            news.extend(seen);
+        }
+        if news.is_empty() {
+            return;
+        }
+        let saved = self.store.update_host(host, |stored| {
+            for (name, at, fingerprint) in news {
+                let known = stored.entry(name.clone()).or_default();
+                known.proven_at = Some(at);
+                if let Some(installed) = &mut known.installed {
+                    installed.pending &= installed.fingerprint != fingerprint;
+                }
+                facts.insert(name, known.clone());
+            }
+        });
+        if let Err(error) = saved {
+            tracing::warn!(host = %host, "cannot note what is served: {error}");
+        }
+    }
 }
 
 /// A host whose addresses are not known.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Engine;
+use super::{Engine, Event};
 use crate::acme::{self, Ca};
 use crate::model::name::{CertName, IssuerName, VersionNumber};
 use crate::model::problem::{Blame, Diagnose};
@@ -141,6 +141,7 @@ impl Engine {
             .ok_or_else(|| RevokeError::NoCertificate { certificate: name.clone(), number })?;
         let ca = self.ca(issuer).await.map_err(|error| RevokeError::Ca(name.clone(), error))?;
         ca.revoke(&der, reason).await.map_err(|error| RevokeError::Ca(name.clone(), Arc::new(error)))?;
+        self.tell(Event::Revoked(name.clone(), number, reason));
 
         let mut known = self.store.certificate(name).map_err(load)?;
         let version = Version { revoked: Some(Revoked { at: Timestamp::now(), reason }), ..version };
@@ -150,6 +151,13 @@ impl Engine {
             known.order = None;
         }
         let saved = self.store.save_certificate(&cert_lock, &known);
+        if reason == Reason::KeyCompromise
+            && let Err(error) = self.store.drop_order_key(&cert_lock)
+        {
+            tracing::warn!(certificate = %name, "cannot remove the key of the open order: {error}");
+        }
+        // It is so, whether it can be noted or not.
+        self.tell(Event::Revoked(name.clone(), number, reason));
         saved.map_err(|error| RevokeError::Save(name.clone(), number, error))?;
         Ok((number, version))
     }

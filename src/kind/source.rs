@@ -46,7 +46,10 @@ impl Value for Secret {
             return None;
         }
         match <[Self; 1]>::try_from(forms) {
-            Ok([secret]) => Some(secret),
+            Ok([secret]) => {
+                context.secret(&at, &key, &secret);
+                Some(secret)
+            }
             Err(forms) => {
                 let why = if forms.is_empty() { "names no source" } else { "names more than one source" };
                 context.mistake(at, format!("`{key}` {why}"), Remedy::Hint(FORMS.to_owned()));

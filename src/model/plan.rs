@@ -138,6 +138,8 @@ pub enum Because {
     Revoked(Timestamp),
     /// Its time has come.
     Due(Timestamp, Rule),
+    /// A run that was cut off has left an order open: the CA may have issued already.
+    Unfinished,
     /// A person asked.
     Forced,
 }
@@ -355,7 +357,12 @@ fn issuing<'a>(
         (Issuing::Forced(asked), Some(version)) if version.issued_at < asked => Because::Forced,
         _ => match reason(certificate, known, desired, now) {
             Ok(because) => because,
-            Err((at, rule)) => return Decision::Wait(Waiting::NotDue(name(), at, rule)),
+            Err((at, rule)) => {
+                return match cut_off(known, certificate, desired) {
+                    Some(issuer) => Decision::Act((Because::Unfinished, issuer)),
+                    None => Decision::Wait(Waiting::NotDue(name(), at, rule)),
+                };
+            }
         },
     };
     match turn(certificate, known, desired, request, now) {
@@ -398,6 +405,14 @@ fn is_for(order: &OpenOrder, certificate: &Certificate, issuer: &IssuerName, des
         && desired.issuers.get(issuer).is_some_and(|issuer| {
             issuer.directory == order.directory && certificate.profile(issuer) == order.profile.as_deref()
         })
+}
+
+/// Who has an order whose run has not lived to see how it ends. One that failed is not taken up before the
+/// certificate is due: what failed is told, and may need somebody.
+fn cut_off<'a>(known: &CertState, certificate: &'a Certificate, desired: &Desired) -> Option<&'a IssuerName> {
+    let order = known.order.as_ref()?;
+    let failed = known.last_failure().is_some_and(|failure| failure.last >= order.started);
+    certificate.issuers().find(|issuer| !failed && is_for(order, certificate, issuer, desired))
 }
 
 /// When the CA will issue these names again, if it would refuse now, and how many it has issued.

@@ -1,6 +1,7 @@
 //! What is remembered: facts only. Standing is derived from them, never stored.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,13 @@ pub enum Reason {
     Superseded,
     /// The domains are no longer used.
     CessationOfOperation,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = Self::ALL.iter().find(|(_, reason)| reason == self);
+        f.write_str(found.map_or("unspecified", |(name, _)| name))
+    }
 }
 
 impl Reason {
@@ -220,4 +228,50 @@ pub struct TxtDebt {
     pub value: String,
     /// When it was noted.
     pub since: Timestamp,
+    /// What the value was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
+}
+
+/// What a challenge's value is made from, for those who make it themselves (RFC 8555 section 8.1).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Proof {
+    /// The domain that is proven, never a wildcard.
+    pub domain: Domain,
+    /// The CA's token.
+    pub token: String,
+    /// The token and the thumbprint of our account's key.
+    pub key_authorization: String,
+}
+
+impl fmt::Debug for Proof {
+    /// Without what a log has no business with.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proof").field("domain", &self.domain).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_older_versions_wrote_is_read() {
+        let version = r#"{"domains":["a.example"],"issuer":"le","directory":"https://ca.example/d",
+            "key":"ecdsa-p256","serial":"01",
+            "fingerprint":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "not-before":"2026-01-01T00:00:00Z","not-after":"2026-04-01T00:00:00Z",
+            "issued-at":"2026-01-01T00:00:00Z"}"#;
+        let order = r#"{"domains":["a.example"],"issuer":"le","directory":"https://ca.example/d",
+            "key":"ecdsa-p256","started":"2026-01-01T00:00:00Z"}"#;
+        let failure = r#"{"count":2,"first":"2026-01-01T00:00:00Z","last":"2026-01-02T00:00:00Z",
+            "problem":{"code":"acme.refused","blame":"issuer","retry":"backoff","message":"no"},"revision":"1"}"#;
+        let text = format!(r#"{{"versions":{{"1":{version}}},"order":{order},"failure":{failure}}}"#);
+        let known: CertState = serde_json::from_str(&text).unwrap();
+        assert_eq!(known.newest().unwrap().1.revoked, None);
+        assert!(known.failures.is_empty());
+        assert_eq!(known.last_failure().unwrap().count, 2);
+        assert_eq!(known.order.unwrap().profile, None);
+    }
 }

@@ -56,7 +56,7 @@ pub enum LookError {
         source: io::Error,
     },
     /// No answer in time.
-    #[error("no {step} with {address} within {} s", after.as_secs_f64())]
+    #[error("no {step} with {address} within {} s", after.as_secs_f64().ceil())]
     Timeout {
         /// The server.
         address: SocketAddr,

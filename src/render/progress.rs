@@ -8,6 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::problem;
+use super::rehearsal::{HOST_TESTED, tried_words};
 use crate::engine::{Event, Listener, Step};
 use crate::model::plan::minute;
 use crate::model::problem::Problem;
@@ -112,6 +113,15 @@ impl Listener for Progress {
                  hint: set `preferred-chain` to one of {}, or remove it",
                 offered.join(", ")
             )),
+            Event::Revoked(name, version, reason) => {
+                Line::Done(name.to_string(), format!("version {version} is revoked, {reason}"))
+            }
+            Event::Rehearsed(name, issuer, tried) => {
+                Line::Done(name.to_string(), format!("{issuer}: {}", tried_words(*tried)))
+            }
+            Event::RehearsalFailed(name, why) => Line::Failed(name.to_string(), problem(why, None)),
+            Event::HostFailed(host, why) => Line::Failed(host.to_string(), problem(why, None)),
+            Event::HostTested(host) => Line::Done(host.to_string(), HOST_TESTED.to_owned()),
             Event::Issued(name, version, not_after, took) => Line::Done(
                 name.to_string(),
                 format!("version {version} issued in {}, valid until {}", seconds(*took), minute(*not_after)),
@@ -119,6 +129,10 @@ impl Listener for Progress {
             Event::AlreadyIssued(name) => {
                 Line::Done(name.to_string(), "another process has just issued it".into())
             }
+            Event::OrderOver(name) => Line::Done(
+                name.to_string(),
+                "the order that an earlier run left is over without a certificate; none is due".into(),
+            ),
             Event::IssueFailed(name, why, next) => {
                 let next = match next {
                     Some(at) => format!("tried again from {}", minute(*at)),
@@ -154,9 +168,16 @@ impl Listener for Progress {
                 host.to_string(),
                 format!("{name} version {version} installed, not in use: {}", why.one_line()),
             ),
-            Event::DeployFailed(_, host, why) => Line::Failed(host.to_string(), failed_deploy(why)),
+            Event::DeployFailed(_, host, _, why) | Event::PutBack(_, host, _, why) => {
+                Line::Failed(host.to_string(), failed_deploy(why))
+            }
+            Event::Revoked(name, number, _) => Line::Said(format!("{name}: version {number} is revoked")),
+            Event::Registered(issuer) => Line::Said(format!("{issuer}: account registered")),
             Event::Ending => Line::Said("ending: removing challenge records first".into()),
         });
+        if let Event::Pending(_, _, _, Problem { hint: Some(hint), .. }) = event {
+            self.show(Line::Said(format!("  hint: {hint}")));
+        }
     }
 }
 

@@ -132,7 +132,7 @@ impl Store {
         self.root.join("txt").join(format!("{}.json", hex(&sum.finalize()[..8])))
     }
 
-    fn short_lock(&self) -> Result<std::fs::File, SaveError> {
+    pub(super) fn short_lock(&self) -> Result<std::fs::File, SaveError> {
         const PATIENCE: Duration = Duration::from_secs(10);
         let path = self.root.join("lock");
         let started = Instant::now();

@@ -198,6 +198,19 @@ pub(super) fn open_lasting(path: &Path) -> Result<File, FileError> {
     Ok(file)
 }
 
+/// Opens a file that lines are added to.
+pub(super) fn open_log(path: &Path) -> Result<File, FileError> {
+    let file = options()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(FileError::new(Action::Create, path))?;
+    set_mode(&file, 0o600, path)?;
+    Ok(file)
+}
+
 /// Makes a folder of 0700 if it is not there; its name is durable when this returns.
 pub(super) fn make_folder(path: &Path) -> Result<(), FileError> {
     match DirBuilder::new().mode(0o700).create(path) {

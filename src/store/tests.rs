@@ -72,6 +72,7 @@ fn debt(value: &str) -> TxtDebt {
         owner: "_acme-challenge.shop.example.org.".to_owned(),
         value: value.to_owned(),
         since: NOW,
+        proof: None,
     }
 }
 

@@ -100,7 +100,7 @@ impl Solver for Records<'_> {
         if !self.works {
             return Err(Box::new(NoUpdate));
         }
-        for Challenge { domain, value } in challenges {
+        for Challenge { domain, value, proof: _ } in challenges {
             self.world.ns.add(&format!("_acme-challenge.{domain}. 60 TXT {value}")).unwrap();
         }
         Ok(())

@@ -240,8 +240,9 @@ fn no_other_issuer_is_asked_when_our_dns_fails_and_all_are_when_all_fail() {
         .ended(1)
         .said("cannot read the ACME directory at `pebble`")
         .said("cannot read the ACME directory at `other`");
-    // Each keeps its own pause.
-    certfleet(&config, &["renew"]).ended(0).printed("next attempt");
+    // Each keeps its own pause; that it failed is said until it works again.
+    certfleet(&config, &["renew"]).ended(1).printed("next attempt");
+    assert_eq!((world.pebble.orders(), other.orders()), (1, 0));
 }
 
 #[test]
@@ -262,6 +263,7 @@ fn what_was_revoked_is_replaced_by_the_next_pass_and_goes_to_no_host() {
 
     certfleet(&config, &["plan"]).ended(3).printed("issue     media.social.test: it was revoked on 20");
     certfleet(&config, &["deploy", "--force"]).ended(3).printed("the newest version was revoked on 20");
+    certfleet(&config, &["history", NAME]).ended(0).printed("revoked").printed("superseded");
     // Twice does no harm.
     certfleet(&config, &["revoke", NAME, "--yes"]).ended(0).printed(", superseded");
     certfleet(&config, &["run", "--once"]).ended(0);
@@ -312,4 +314,79 @@ fn accounts_are_shown_and_one_that_the_ca_lost_is_replaced_by_what_the_hint_says
 
     certfleet(&config, &["renew", "--force"]).ended(0);
     assert_ne!(id(&config), first);
+}
+
+#[test]
+fn a_dry_run_tries_everything_and_leaves_nothing() {
+    let world = World::builder().hosts(&["sally", "esme"]).site(&[NAME]).start().unwrap();
+    let config =
+        world.config("[[certificate]]\ndomains = [\"media.social.test\"]\nhosts = [\"cdn\"]\n").unwrap();
+    let before: Vec<_> = world.hosts.iter().map(|host| host.served(NAME).unwrap()).collect();
+
+    certfleet(&config, &["renew", "--dry-run"])
+        .ended(0)
+        .printed("media.social.test by pebble: would issue it")
+        .printed("sally: connected, its config test passes")
+        .printed("esme: connected, its config test passes");
+
+    assert_eq!((world.pebble.orders(), world.pebble.issued()), (1, 0));
+    assert_eq!(world.ns.txt_records().unwrap(), Vec::<String>::new());
+    assert!(!world.store().join(format!("certificates/{NAME}/state.json")).exists());
+    for (host, before) in world.hosts.iter().zip(&before) {
+        assert_eq!(host.served(NAME).unwrap().leaf(), before.leaf());
+        assert_eq!(host.reloads(), 0, "{} was reloaded", host.name);
+        assert!(!host.live.join(".certfleet").exists());
+    }
+    // Due or not, all named; and a real renewal is not in its way.
+    certfleet(&config, &["renew"]).ended(0);
+    let state = world.store().join(format!("certificates/{NAME}/state.json"));
+    let known = fs::read(&state).unwrap();
+    certfleet(&config, &["renew", "--dry-run", NAME, "--no-deploy", "--json"]).ended(0);
+    assert_eq!(fs::read(&state).unwrap(), known);
+    assert_eq!((world.pebble.orders(), world.pebble.issued()), (3, 1));
+}
+
+#[test]
+fn a_dry_run_tells_what_would_fail_and_notes_no_failure() {
+    let world = World::builder()
+        .hosts(&["sally", "esme"])
+        .site(&[NAME])
+        .pebble(Behaviour { blocked: vec![NAME.to_owned()], ..Behaviour::default() })
+        .start()
+        .unwrap();
+    let config =
+        world.config("[[certificate]]\ndomains = [\"media.social.test\"]\nhosts = [\"cdn\"]\n").unwrap();
+    world.host("esme").stop();
+
+    let tried = certfleet(&config, &["renew", "--dry-run", "--json"]).ended(1);
+
+    let tried = tried.json();
+    assert_eq!(tried["issued"][0]["problem"]["code"], "acme.rejected-identifier");
+    let host = |name: &str| {
+        let hosts = tried["hosts"].as_array().unwrap();
+        hosts.iter().find(|host| host["host"] == name).unwrap()["problem"]["code"].clone()
+    };
+    assert_eq!((host("sally"), host("esme")), (serde_json::Value::Null, "ssh.refused".into()));
+    certfleet(&config, &["plan"]).ended(3).printed("issue     media.social.test: there is none yet");
+    certfleet(&config, &["renew", "--dry-run", "--force"]).ended(2);
+}
+
+#[test]
+fn a_hundred_names_fit_into_one_order() {
+    let world = world(Behaviour::default());
+    let mut names: Vec<String> = (1..100).map(|number| format!("n{number}.deep.social.test")).collect();
+    names.push("*.social.test".to_owned());
+    assert_eq!(names.len(), 100);
+    let config = world
+        .config(&format!("[[certificate]]\nname = \"many\"\ndomains = {names:?}\nhosts = []\n"))
+        .unwrap();
+
+    certfleet(&config, &["renew"]).ended(0);
+
+    assert_eq!((world.pebble.orders(), world.pebble.issued()), (1, 1));
+    assert_eq!(world.ns.txt_records().unwrap(), Vec::<String>::new());
+    let file = world.store().join("certificates/many/versions/1/cert.pem");
+    let pem = Pem::iter_from_buffer(&fs::read(file).unwrap()).next().unwrap().unwrap();
+    let leaf = pem.parse_x509().unwrap();
+    assert_eq!(leaf.subject_alternative_name().unwrap().unwrap().value.general_names.len(), 100);
 }

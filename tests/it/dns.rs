@@ -36,7 +36,8 @@ struct Bed {
 impl Bed {
     fn start(zones: &[&str], records: &[&str], secondary: Option<Notify>) -> Self {
         let own = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
-        let zones = nameserver::Zones { names: own(zones), records: own(records), secondary };
+        let zones =
+            nameserver::Zones { names: own(zones), records: own(records), secondary, ..Default::default() };
         let (dir, watchdog) = (tempfile::tempdir().unwrap(), Watchdog::start().unwrap());
         let ns = NameServer::start(dir.path(), &zones, &watchdog).unwrap();
         let lookup = Lookup::new(&[ns.address]).unwrap();
@@ -86,7 +87,13 @@ fn account(provider: impl Provider + 'static, authoritative: Vec<SocketAddr>) ->
 }
 
 fn record_at(zone: &str, owner: &str, value: &str) -> TxtRecord {
-    TxtRecord { zone: zone.to_owned(), owner: owner.to_owned(), value: value.to_owned(), ttl: 60 }
+    TxtRecord {
+        zone: zone.to_owned(),
+        owner: owner.to_owned(),
+        value: value.to_owned(),
+        ttl: 60,
+        proof: None,
+    }
 }
 
 fn add(value: &str) -> Change {

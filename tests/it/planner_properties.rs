@@ -590,6 +590,7 @@ fn add(world: &mut World, name: &CertName, plan: &CertPlan) {
             owner: format!("_acme-challenge.{name}."),
             value: format!("value {place}"),
             since: at(-60),
+            proof: None,
         });
     }
     for (host, (installed, shown)) in host_names().into_iter().zip(&plan.places) {

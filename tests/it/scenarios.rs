@@ -283,6 +283,7 @@ impl World {
                     zone: "example.org.".to_owned(),
                     value: format!("value {}", self.state.debts.len()),
                     since: now,
+                    proof: None,
                 });
                 Ok(())
             }

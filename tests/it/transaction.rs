@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use certfleet::deploy::protocol::{Conversation, Record, command};
+use certfleet::deploy::protocol::{Conversation, Record};
 use certfleet::deploy::{Answer, Bundle, Outcome, PutBack, Reload};
 use certfleet::model::desired::Host;
 use certfleet::model::name::{Fingerprint, VersionNumber};
@@ -97,9 +97,14 @@ impl Place {
         conversation.records_in(&output).map(|records| records.unwrap())
     }
 
+    /// What the host's shell is told; the same for every transaction.
+    fn command(&self) -> String {
+        Conversation::install(&self.host, &[]).unwrap().command()
+    }
+
     fn execute(&self, input: &[u8], path: &str) -> Vec<u8> {
         let mut child = Command::new(self.path("bin/sh"))
-            .args(["-c", &command(false)])
+            .args(["-c", &self.command()])
             .env_clear()
             .env("PATH", path)
             .stdin(Stdio::piped())

@@ -14,6 +14,7 @@ pub(crate) mod nameserver;
 pub(crate) mod parts;
 pub(crate) mod pebble;
 pub(crate) mod ports;
+pub(crate) mod powerdns;
 pub(crate) mod process;
 pub(crate) mod sshd;
 
@@ -74,6 +75,12 @@ impl Builder {
     pub(crate) fn zone(mut self, name: &str) -> Self {
         self.zones.names.push(name.to_owned());
         self
+    }
+
+    /// Adds a zone in which certfleet's key may change nothing.
+    pub(crate) fn locked_zone(mut self, name: &str) -> Self {
+        self.zones.locked.push(name.to_owned());
+        self.zone(name)
     }
 
     /// Adds a record: a line of a zone file with the full owner name.

@@ -36,6 +36,8 @@ pub(crate) enum Notify {
 pub(crate) struct Zones {
     /// The zones' names.
     pub(crate) names: Vec<String>,
+    /// Those of them in which only the world's own key may change anything.
+    pub(crate) locked: Vec<String>,
     /// Lines of their zone files, each with its full owner name: `a.social.test. 60 IN A 127.0.0.1`.
     pub(crate) records: Vec<String>,
     /// Whether there is a secondary server, and how it hears of changes.
@@ -101,10 +103,14 @@ impl NameServer {
             let servers = [Some(address.ip()), secondary.map(|(address, _)| address.ip())];
             fs::write(&file, zone_file(zone, servers, zones))
                 .map_err(|e| format!("{}: {e}", file.display()))?;
+            let grant = match zones.locked.contains(zone) {
+                true => String::new(),
+                false => format!("grant {KEY_NAME} zonesub TXT; "),
+            };
             let _ = writeln!(
                 config,
                 "zone \"{zone}\" {{ type primary; file \"{}\"; {notify}\n  \
-                 update-policy {{ grant {KEY_NAME} zonesub TXT; grant {WORLD_KEY_NAME} zonesub ANY; }}; }};",
+                 update-policy {{ {grant}grant {WORLD_KEY_NAME} zonesub ANY; }}; }};",
                 file.display()
             );
         }
@@ -163,6 +169,11 @@ impl NameServer {
             found.extend(lines.into_iter().filter(|line| line.split_whitespace().nth(3) == Some("TXT")));
         }
         Ok(found)
+    }
+
+    /// What the primary has written about its doings.
+    pub(crate) fn primary_log(&self) -> String {
+        self.primary_service.log()
     }
 
     /// Adds a record by the world's own key; `line` is `NAME TTL TYPE DATA`.

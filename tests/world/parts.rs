@@ -69,6 +69,27 @@ pub(crate) fn named() -> Result<Program, String> {
     find_or_fetch("named", "bind9", "usr/sbin/named")
 }
 
+/// The other name server, with the folder of its backend.
+///
+/// A package of its own even where the server is there: the backend that needs no database is rarely.
+pub(crate) fn pdns() -> Result<(Program, PathBuf), String> {
+    let has_backend = |folder: &PathBuf| folder.join("liblmdbbackend.so").is_file();
+    let installed = library_folders(Path::new("/")).into_iter().map(|folder| folder.join("pdns"));
+    if let (Some(path), Some(folder)) = (find("pdns_server"), installed.into_iter().find(has_backend)) {
+        return Ok((Program { path, libraries: None }, folder));
+    }
+    let program = fetch(&Wanted {
+        package: "pdns-backend-lmdb",
+        file: "usr/sbin/pdns_server",
+        suite: None,
+        remedy: "sudo apt-get install pdns-server pdns-backend-lmdb",
+    })?;
+    let folders = env::split_paths(program.libraries.as_deref().unwrap_or_default());
+    let backends: Vec<PathBuf> = folders.map(|folder| folder.join("pdns")).collect();
+    let folder = backends.into_iter().find(has_backend).ok_or("pdns-backend-lmdb has no backend in it")?;
+    Ok((program, folder))
+}
+
 /// The web server.
 pub(crate) fn nginx() -> Result<Program, String> {
     find_or_fetch("nginx", "nginx", "usr/sbin/nginx")
@@ -92,6 +113,43 @@ pub(crate) fn ssh() -> Result<Program, String> {
 /// All the tools of small systems in one program.
 pub(crate) fn busybox() -> Result<Program, String> {
     find_or_fetch("busybox", "busybox", "usr/bin/busybox")
+}
+
+/// A command that runs moto, which stands in for Amazon's services, with Python packages of our own.
+pub(crate) fn moto() -> Result<Command, String> {
+    const PACKAGES: [&str; 3] = ["moto==5.*", "flask", "flask-cors"];
+    let python = find("python3").ok_or("no python3 here: sudo apt-get install python3 python3-pip")?;
+    let folder = build_folder()?.join("world");
+    let packages = folder.join("moto");
+    once(&folder, &packages, |work| {
+        let tree = work.join("tree");
+        run(Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"])
+            .arg("--target")
+            .arg(&tree)
+            .args(PACKAGES))
+        .map_err(|e| {
+            format!("moto cannot be fetched; if pip is missing: sudo apt-get install python3-pip\n{e}")
+        })?;
+        Ok(tree)
+    })?;
+    let mut command = Command::new(python);
+    command.args(["-c", include_str!("moto.py")]).env("PYTHONPATH", packages);
+    Ok(command)
+}
+
+/// certbot, as a command: of the distribution, run by its python.
+pub(crate) fn certbot() -> Result<Command, String> {
+    let program = find_or_fetch("certbot", "certbot", "usr/bin/certbot")?;
+    let Some(libraries) = program.libraries() else { return Ok(program.command()) };
+    let usr = program.path().ancestors().nth(2).ok_or("certbot is in no folder")?;
+    // Where the machine has no python of the distribution, one was fetched with it.
+    let own = usr.join("bin/python3");
+    let python = if own.is_file() { own } else { PathBuf::from("/usr/bin/python3") };
+    let mut command = Command::new(python);
+    command.env("LD_LIBRARY_PATH", libraries).env("PYTHONPATH", usr.join("lib/python3/dist-packages"));
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(program.path());
+    Ok(command)
 }
 
 /// A program on the PATH, or where system programs are on machines whose users do not have that on the PATH.
@@ -122,9 +180,7 @@ fn fetch(wanted: &Wanted<'_>) -> Result<Program, String> {
     let unpacked = (|| {
         let folder = build_folder()?.join("world");
         let unpacked = folder.join(wanted.package);
-        if !unpacked.is_dir() {
-            fetch_into(wanted, &folder, &unpacked)?;
-        }
+        once(&folder, &unpacked, |work| fetch_into(wanted, &folder, work))?;
         let mut path = unpacked.join(wanted.file);
         if !path.is_file() {
             // Releases from before /bin and /usr/bin were one.
@@ -140,8 +196,12 @@ fn fetch(wanted: &Wanted<'_>) -> Result<Program, String> {
     Ok(Program { path, libraries: Some(library_path(&unpacked)) })
 }
 
-/// Fetches and unpacks the package and what it needs; the folder appears when it is complete.
-fn fetch_into(wanted: &Wanted<'_>, folder: &Path, unpacked: &Path) -> Result<(), String> {
+/// Makes a folder unless it is there; it appears when it is complete. `make` gets a folder to work in.
+fn once(
+    folder: &Path,
+    wanted: &Path,
+    make: impl FnOnce(&Path) -> Result<PathBuf, String>,
+) -> Result<(), String> {
     // Two locks: the file's is between processes, and says nothing to the threads of one.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _threads = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,20 +209,27 @@ fn fetch_into(wanted: &Wanted<'_>, folder: &Path, unpacked: &Path) -> Result<(),
     fs::create_dir_all(folder).map_err(text)?;
     let lock = File::create(folder.join(".lock")).map_err(text)?;
     lock.lock().map_err(text)?;
-    if unpacked.is_dir() {
+    if wanted.is_dir() {
         return Ok(());
     }
-    let apt = Apt::new(folder, wanted.suite)?;
     let work = tempfile::tempdir_in(folder).map_err(text)?;
+    let made = make(work.path())?;
+    fs::rename(made, wanted).map_err(text)
+}
+
+/// Fetches and unpacks the package and what it needs.
+fn fetch_into(wanted: &Wanted<'_>, folder: &Path, work: &Path) -> Result<PathBuf, String> {
+    let text = |e: std::io::Error| format!("{}: {e}", folder.display());
+    let apt = Apt::new(folder, wanted.suite)?;
     let packages = match wanted.suite {
         // Of another release only the package itself: its libraries would not fit the machine's.
         Some(_) => vec![wanted.package.to_owned()],
         None => apt.missing(wanted.package)?,
     };
-    run(apt.command().current_dir(work.path()).arg("download").args(packages))?;
-    let tree = work.path().join("tree");
+    run(apt.command().current_dir(work).arg("download").args(packages))?;
+    let tree = work.join("tree");
     let mut found = 0;
-    for entry in fs::read_dir(work.path()).map_err(text)?.flatten() {
+    for entry in fs::read_dir(work).map_err(text)?.flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "deb") {
             run(Command::new("dpkg").arg("-x").arg(entry.path()).arg(&tree))?;
             found += 1;
@@ -171,7 +238,7 @@ fn fetch_into(wanted: &Wanted<'_>, folder: &Path, unpacked: &Path) -> Result<(),
     if found == 0 {
         return Err("apt-get downloaded nothing".to_owned());
     }
-    fs::rename(&tree, unpacked).map_err(text)
+    Ok(tree)
 }
 
 /// apt-get with sources, lists and caches in a folder of ours.
@@ -361,9 +428,13 @@ fn one_line(line: &str) -> Option<Source> {
 
 /// Where the unpacked packages keep their libraries.
 fn library_path(unpacked: &Path) -> OsString {
+    env::join_paths(library_folders(unpacked)).unwrap_or_default()
+}
+
+fn library_folders(root: &Path) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for parent in ["usr/lib", "lib"] {
-        let Ok(entries) = fs::read_dir(unpacked.join(parent)) else {
+        let Ok(entries) = fs::read_dir(root.join(parent)) else {
             continue;
         };
         // Libraries are in a folder called after the machine, such as x86_64-linux-gnu.
@@ -374,7 +445,7 @@ fn library_path(unpacked: &Path) -> OsString {
                 .map(|entry| entry.path()),
         );
     }
-    env::join_paths(folders).unwrap_or_default()
+    folders
 }
 
 /// Where cargo builds: `$CARGO_TARGET_DIR`, else the folder above this very program that is called target.

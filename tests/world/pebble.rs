@@ -13,6 +13,9 @@ use super::parts;
 use super::ports;
 use super::process::{Service, Watchdog};
 
+/// The name by which CAA records let it in.
+pub(crate) const CAA_IDENTITY: &str = "ca.test";
+
 /// How this Pebble behaves.
 #[derive(Clone, Debug)]
 pub(crate) struct Behaviour {
@@ -28,6 +31,8 @@ pub(crate) struct Behaviour {
     pub(crate) reuse_authorizations: Option<u8>,
     /// Whether it waits up to 15 seconds before it validates.
     pub(crate) sleeps: bool,
+    /// Whether it calls every challenge answered without a look.
+    pub(crate) always_valid: bool,
     /// More profiles than the one called `default`, each with the life of what it issues, in seconds. Then an
     /// order that names none gets any of them.
     pub(crate) profiles: Vec<(String, u64)>,
@@ -45,6 +50,7 @@ impl Default for Behaviour {
             reject_nonces: Some(0),
             reuse_authorizations: Some(0),
             sleeps: false,
+            always_valid: false,
             profiles: Vec::new(),
             alternate_roots: 0,
         }
@@ -107,6 +113,7 @@ impl Pebble {
             "ocspResponderURL": "",
             "externalAccountBindingRequired": behaviour.external_account.is_some(),
             "domainBlocklist": behaviour.blocked,
+            "caaIdentities": [CAA_IDENTITY],
             "retryAfter": { "authz": 1, "order": 1 },
             "keyAlgorithm": "ecdsa",
             // Only one: of several it takes any for an order that names none.
@@ -137,6 +144,7 @@ impl Pebble {
             };
         }
         command.env("PEBBLE_VA_NOSLEEP", if behaviour.sleeps { "0" } else { "1" });
+        command.env("PEBBLE_VA_ALWAYS_VALID", if behaviour.always_valid { "1" } else { "0" });
         command.env("PEBBLE_ALTERNATE_ROOTS", behaviour.alternate_roots.to_string());
         let service = Service::new("pebble", command, &file("log"), watchdog, move || {
             look::get(address, "/dir").is_ok() && look::get(management, "/roots/0").is_ok()

@@ -43,7 +43,10 @@ pub(crate) fn service(
     let program = parts::sshd()?;
     let host_key = Identity::make(&folder.join("host_key"))?;
     write_private(&folder.join("authorized_keys"), &format!("{}\n", guest.public))?;
+    // Also the home of its sessions: what the start-up files of the tester's own shell do (wait for a lock,
+    // print a greeting) is no part of this world.
     let folder_text = folder.display();
+    // HOME: what this machine's user has in its .bashrc is slow, and leaves locks behind when it is killed.
     let mut config = format!(
         "ListenAddress {address}\n\
          HostKey {folder_text}/host_key\n\
@@ -59,7 +62,7 @@ pub(crate) fn service(
          PrintLastLog no\n\
          LogLevel VERBOSE\n\
          Subsystem sftp internal-sftp\n\
-         SetEnv \"PATH={path}\"\n"
+         SetEnv \"PATH={path}\" \"HOME={folder_text}\"\n"
     );
     config.push_str(&of_newer_versions(&program));
     let config_file = folder.join("sshd_config");

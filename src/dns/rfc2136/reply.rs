@@ -96,6 +96,7 @@ mod tests {
             owner: "_acme-challenge.example.org.".to_owned(),
             value: "v".to_owned(),
             ttl: 60,
+            proof: None,
         }
     }
 

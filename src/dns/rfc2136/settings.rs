@@ -15,6 +15,7 @@ key-name = "certfleet"
 algorithm = "hmac-sha256"
 secret = { file = "/etc/certfleet/secrets/tsig" }
 "#,
+    rights: "a TSIG key that may change TXT of the challenge names only: `grant certfleet name _acme-challenge.www.example.org. TXT;` in `update-policy`",
     build,
 };
 

@@ -15,6 +15,7 @@ impl fmt::Display for Because {
             Self::IssuerChanged => f.write_str("its issuer changed in certs.toml"),
             Self::Revoked(at) => write!(f, "it was revoked on {}", minute(*at)),
             Self::Due(at, rule) => write!(f, "due since {} ({rule})", minute(*at)),
+            Self::Unfinished => f.write_str("an earlier run was cut off"),
             Self::Forced => f.write_str("you asked (--force)"),
         }
     }

@@ -430,6 +430,7 @@ fn what_a_person_should_look_at_is_a_warning() {
         let list = read(text).unwrap().warnings;
         list.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
+    let many = (0..25).fold("domains = [".to_owned(), |list, n| format!("{list}'n{n}.example.net', "));
     let second = |lines: &str| format!("{GOOD}[[certificate]]\nname = 'b'\n{lines}\n");
     for (text, part) in [
         (
@@ -444,6 +445,10 @@ fn what_a_person_should_look_at_is_a_warning() {
             "that are not asked",
         ),
         (GOOD[..GOOD.find("[host.web1]").unwrap()].to_owned(), "no certificate is asked for"),
+        (
+            with("[issuer.letsencrypt]", "profile = 'shortlived'").replace("domains = [", &many),
+            "Let's Encrypt takes at most 25 with the profile",
+        ),
         (with("[issuer.letsencrypt]", "directory = 'https://acme.zerossl.com/v2/DV90'"), "web site"),
     ] {
         let list = warnings(&text);

@@ -20,7 +20,7 @@ impl Place {
     /// Runs it with less than the whole input: it may say what it likes.
     fn execute_cut(&self, input: &[u8]) {
         let mut child = Command::new(self.path("bin/sh"))
-            .args(["-c", &command(false)])
+            .args(["-c", &self.command()])
             .env_clear()
             .env("PATH", format!("{}:/usr/bin:/bin", self.path("bin").display()))
             .stdin(Stdio::piped())

@@ -1,0 +1,75 @@
+//! `certfleet scan`: what certificates exist on the hosts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::import::certificate_entry;
+use super::{Exit, Output, Refusal, read_store, unknown};
+use crate::config::Config;
+use crate::engine::{self, Flag, FoundCertificate, HostScan};
+use crate::model::name::{Domain, HostName};
+use crate::render;
+
+#[derive(Debug, Args)]
+pub(super) struct ScanArgs {
+    /// Only these hosts of certs.toml
+    #[arg(value_name = "HOST")]
+    hosts: Vec<String>,
+}
+
+impl Output {
+    pub(super) async fn scan(&self, config: &Config, args: &ScanArgs) -> Result<Exit, Refusal> {
+        let known = config.desired.hosts.keys();
+        let mut hosts: BTreeSet<HostName> = BTreeSet::new();
+        for name in &args.hosts {
+            let host = known.clone().find(|host| host.as_str() == name);
+            hosts.insert(
+                host.cloned().ok_or_else(|| unknown("host", name, known.clone().map(HostName::as_str)))?,
+            );
+        }
+        if hosts.is_empty() {
+            hosts.extend(known.cloned());
+        }
+        let (_, loaded) = read_store(config)?;
+        let scans = engine::scan(config, &loaded.state, &hosts).await;
+        let now = Timestamp::now();
+        let entries = entries(config, &scans);
+        let mut text = render::scan_text(&scans, now);
+        if !entries.is_empty() {
+            text.push_str("\nto have certfleet renew what it does not, add to certs.toml:\n\n");
+            text.push_str(&entries.join("\n"));
+        }
+        self.print(&text, &render::scan_json(&scans, &entries, now));
+        Ok(if scans.iter().any(|scan| scan.problem.is_some()) { Exit::Failed } else { Exit::Done })
+    }
+}
+
+/// Entries for what is used on hosts and nobody renews: one for each set of domains.
+fn entries(config: &Config, scans: &[HostScan]) -> Vec<String> {
+    let mut wanted: BTreeMap<BTreeSet<Domain>, (&FoundCertificate, BTreeSet<&HostName>)> = BTreeMap::new();
+    for scan in scans {
+        for found in &scan.certificates {
+            let domains: BTreeSet<Domain> = found.domains.iter().cloned().collect();
+            let known = config
+                .desired
+                .certificates
+                .values()
+                .any(|entry| entry.domains.iter().cloned().collect::<BTreeSet<_>>() == domains);
+            let used = found.flags.contains(&Flag::Unmanaged) && !found.flags.contains(&Flag::Orphaned);
+            if used && !known && !domains.is_empty() {
+                wanted.entry(domains).or_insert_with(|| (found, BTreeSet::new())).1.insert(&scan.host);
+            }
+        }
+    }
+    let one = |(found, hosts): (&FoundCertificate, BTreeSet<&HostName>)| {
+        let mut domains = found.domains.clone();
+        // A name without `*.` first: the certificate is called after it.
+        domains.sort_by_key(Domain::is_wildcard);
+        let name = domains.first().map(|domain| domain.default_cert_name().to_string()).unwrap_or_default();
+        let hosts: Vec<String> = hosts.iter().map(|host| format!("\"{host}\"")).collect();
+        format!("{}hosts = [{}]\n", certificate_entry(&name, &domains, None), hosts.join(", "))
+    };
+    wanted.into_values().map(one).collect()
+}

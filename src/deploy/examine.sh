@@ -1,0 +1,160 @@
+# What certfleet runs on a host to look at it. It changes nothing: no file is written, nothing is loaded.
+#
+# This text arrives on standard input, the data behind it, as that of transaction.sh. The actions:
+#
+#   check    is everything there that a transaction needs, and does the config test pass?
+#   config   the configuration of nginx, as it would load it
+#   read     the certificates in these places; of private keys only the hash of their public half
+#
+# All is in functions and the last line calls the first: a text cut short on its way does nothing.
+
+main() {
+    set -u
+    umask 077
+    LC_ALL=C PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin
+    export LC_ALL PATH
+    newline='
+'
+    read -r nonce action count _ || exit 1
+    printf '%s begin\n' "$nonce"
+    take && directory=$value && take && test=$value && take ||
+        fail input 'the settings did not arrive'
+    case $action in
+        check) check ;;
+        config) config ;;
+        read) places ;;
+        *) fail input 'this action is not known' ;;
+    esac
+    finish
+}
+
+# A word, a name, two details, and a text by its length.
+record() {
+    printf '%s %s %s %s %s\n%s\n' "$1" "$2" "$3" "$4" "${#5}" "$5"
+}
+
+fail() {
+    record failed - "$1" - "$2"
+    finish
+}
+
+finish() {
+    printf '%s end\n' "$nonce"
+    exit 0
+}
+
+# Takes a text into $value.
+take() {
+    read -r length && number "$length" || return 1
+    value=$(dd bs="$length" count=1 iflag=fullblock 2>/dev/null)
+    [ "${#value}" -eq "$length" ]
+}
+
+number() {
+    case $1 in '' | 0?* | *[!0-9]* | ????????*) return 1 ;; esac
+    [ "$1" -le 1048576 ]
+}
+
+# Runs a command, at most 20 s; the end of what it said goes to $output.
+run() {
+    said=$({ timeout -k 5 20 "$@" </dev/null; printf '\n%s' "$?"; } 2>&1 | tail -c 4096)
+    status=${said##*"$newline"}
+    output=$(printf '%s' "${said%"$newline"*}" | tr -c '\011\012\040-\176' '?')
+    case $status in
+        124 | 137 | 143) output="it did not end within 20 s${output:+: $output}" ;;
+        '' | *[!0-9]*) status=1 ;;
+    esac
+    return "$status"
+}
+
+check() {
+    for tool in date dd dirname flock id ln ls mkdir mv readlink rm sha256sum sleep sort sync tail timeout tr; do
+        command -v "$tool" >/dev/null || record missing - "$tool" - ''
+    done
+    above=$directory
+    while [ ! -e "$above" ] && [ "$above" != / ] && [ "$above" != . ]; do
+        above=$(dirname "$above")
+    done
+    if [ -d "$above" ] && [ -w "$above" ]; then
+        record directory - writable - ''
+    else
+        record directory - closed - "$above"
+    fi
+    if run sh -c "$test"; then
+        record test - passed - ''
+    else
+        record test - failed - "$output"
+    fi
+}
+
+config() {
+    command -v nginx >/dev/null || { record none - - - ''; return; }
+    # Its complaints are many and elsewhere; if it cannot load its configuration they are the answer.
+    if text=$(timeout -k 5 20 nginx -T -q 2>/dev/null </dev/null); then
+        [ "${#text}" -le 4194304 ] || fail tools 'its configuration is larger than 4 MiB'
+        record config - - - "$text"
+    else
+        run nginx -t
+        record broken - - - "$output"
+    fi
+}
+
+# Each place is a kind and a path: `file`, `folder` (what is in it), `folders` (what is in each folder in it).
+places() {
+    room=6000000
+    while [ "$count" -gt 0 ]; do
+        read -r kind || fail input 'the places did not arrive'
+        take || fail input 'the places did not arrive'
+        count=$((count - 1))
+        case $kind in
+            file) one "$value" ;;
+            folder) within "$value" ;;
+            folders)
+                for found in "$value"/*/; do
+                    [ -d "$found" ] && within "${found%/}"
+                done
+                ;;
+            *) fail input 'this kind of place is not known' ;;
+        esac
+    done
+}
+
+within() {
+    for file in "$1"/*.pem "$1"/*.crt "$1"/*.cer "$1"/*.key; do
+        [ -e "$file" ] && one "$file"
+    done
+}
+
+# Only what is public leaves this host: certificates, and the hash of a key's public half.
+one() {
+    if [ ! -f "$1" ]; then
+        [ ! -e "$1" ] && record absent - - - "$1" || record odd - - - "$1"
+        return
+    fi
+    size=$(wc -c <"$1" 2>/dev/null) || { record closed - - - "$1"; return; }
+    [ "$size" -le 262144 ] || { record odd - - - "$1"; return; }
+    if grep -q -e '-----BEGIN CERTIFICATE-----' "$1" 2>/dev/null; then
+        text=$(sed -n '/-----BEGIN CERTIFICATE-----/,/-----END CERTIFICATE-----/p' "$1")
+        room=$((room - ${#text}))
+        [ "$room" -gt 0 ] || { record more - - - ''; finish; }
+        record path - - - "$1"
+        record certificate - - - "$text"
+    fi
+    if grep -q -e '-----BEGIN .*PRIVATE KEY-----' "$1" 2>/dev/null; then
+        record path - - - "$1"
+        record key - "$(public_half "$1")" - ''
+    fi
+}
+
+public_half() {
+    command -v openssl >/dev/null || { echo unknown; return; }
+    # A key with a passphrase is not asked for it.
+    found=$(openssl pkey -in "$1" -passin pass: -pubout -outform DER 2>/dev/null </dev/null | sha256sum)
+    case $found in
+        # Of nothing: it could not be read.
+        e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855*) echo unknown ;;
+        *) echo "${found%% *}" ;;
+    esac
+}
+
+main

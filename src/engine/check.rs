@@ -1,0 +1,310 @@
+//! The preflight: everything that a renewal and a deployment need, tried without doing either.
+//!
+//! What it changes: it makes the store if there is none, and sets one scratch TXT record for each
+//! certificate, noted in the store before and removed after, like any challenge record.
+
+mod reach;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Engine, Event, Listener, StartError};
+use crate::acme::{self, Glance};
+use crate::config::Config;
+use crate::model::desired::Issuer;
+use crate::model::name::IssuerName;
+use crate::model::plan::Request;
+use crate::model::problem::{Diagnose, Problem, plain};
+use crate::store::Store;
+
+/// How it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// As it should be.
+    Ok,
+    /// Worth a look; certificates can be renewed nevertheless.
+    Warn,
+    /// Renewing or deploying will fail.
+    Fail,
+}
+
+/// One thing that was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How it stands.
+    pub standing: Standing,
+    /// What was tried.
+    pub subject: String,
+    /// What came of it, safe to show.
+    pub what: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The code of the problem.
+    pub code: Option<String>,
+}
+
+impl Finding {
+    fn ok(subject: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { standing: Standing::Ok, subject: subject.into(), what: what.into(), hint: None, code: None }
+    }
+
+    fn warn(subject: impl Into<String>, what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { standing: Standing::Warn, hint: Some(hint.into()), ..Self::ok(subject, what) }
+    }
+
+    fn fail(subject: impl Into<String>, what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { standing: Standing::Fail, ..Self::warn(subject, what, hint) }
+    }
+
+    fn of(standing: Standing, subject: impl Into<String>, problem: Problem) -> Self {
+        let what = problem.one_line();
+        Self { standing, subject: subject.into(), what, hint: problem.hint, code: Some(problem.code) }
+    }
+
+    fn failed(subject: impl Into<String>, error: &dyn Diagnose) -> Self {
+        Self::of(Standing::Fail, subject, Problem::of(error))
+    }
+}
+
+/// Tries everything; until `stop` resolves. The order of the findings is that of certs.toml's parts.
+pub async fn check(config: Arc<Config>, stop: impl Future<Output = ()>) -> Vec<Finding> {
+    let mut findings = vec![read_well(&config)];
+    findings.extend(secrets(&config).await);
+    let (store, state) = state(&config);
+    findings.extend(state);
+    let Some(store) = store else {
+        findings.push(Finding::warn(
+            "everything else",
+            "not tried: without a store nothing can be noted before it is done",
+            "mend the store first",
+        ));
+        return findings;
+    };
+    let engine = match Engine::new(config, store, Arc::new(Nobody), Duration::ZERO) {
+        Ok(engine) => engine,
+        Err(error) => {
+            findings.push(not_started(&error));
+            return findings;
+        }
+    };
+    tokio::pin!(stop);
+    tokio::select! {
+        found = engine.try_everything() => findings.extend(found),
+        () = &mut stop => {
+            let everything = Request::default();
+            let cleaning = engine.clean_up_everything(&everything);
+            let _ = tokio::time::timeout(super::LAST_CLEAN_UP, cleaning).await;
+            findings.push(Finding::fail("everything else", "not tried: told to end", "run it again"));
+        }
+    }
+    engine.close_sessions().await;
+    findings
+}
+
+/// Nobody is told of what happens: the findings say it.
+struct Nobody;
+
+impl Listener for Nobody {
+    fn notice(&self, _: &Event) {}
+}
+
+fn not_started(error: &StartError) -> Finding {
+    match error {
+        StartError::Resolver(error) => Finding::failed("resolver", error),
+        StartError::Roots(issuer, error) => Finding::failed(format!("issuer {issuer}: roots"), error),
+        StartError::Store(error) => Finding::failed("state", error),
+    }
+}
+
+/// There is a configuration, or we would not be here.
+fn read_well(config: &Config) -> Finding {
+    let count = config.desired.certificates.len();
+    let what = format!(
+        "{}: {count} certificates, {} hosts, no mistakes",
+        config.path.display(),
+        config.desired.hosts.len()
+    );
+    match config.warnings.len() {
+        0 => Finding::ok("config", what),
+        some => Finding::warn("config", format!("{what}, {some} warnings"), "see the warnings above"),
+    }
+}
+
+async fn secrets(config: &Config) -> Vec<Finding> {
+    join_all(config.secrets.iter().map(|(line, key, secret)| {
+        let subject = format!("secret `{key}` of line {line}");
+        let secret = secret.clone();
+        async move {
+            // It may be the output of a command; it has a deadline of its own.
+            match tokio::task::spawn_blocking(move || secret.read().map(drop)).await {
+                Ok(Ok(())) => Finding::ok(subject, "can be read"),
+                Ok(Err(error)) => Finding::failed(subject, &error),
+                Err(_) => Finding::fail(subject, "reading it was interrupted", "run this again"),
+            }
+        }
+    }))
+    .await
+}
+
+fn state(config: &Config) -> (Option<Store>, Vec<Finding>) {
+    let store = match Store::open(&config.store) {
+        Ok(store) => store,
+        Err(error) => return (None, vec![Finding::failed("state", &error)]),
+    };
+    let mut findings = Vec::new();
+    match store.load(Timestamp::now()) {
+        Ok(loaded) => {
+            let damaged: Vec<&Problem> = loaded
+                .unreadable
+                .values()
+                .chain(loaded.unreadable_hosts.values())
+                .chain(&loaded.unreadable_debts)
+                .collect();
+            findings.extend(
+                damaged.into_iter().map(|problem| Finding::of(Standing::Fail, "state", problem.clone())),
+            );
+            findings.extend(
+                loaded.warnings.iter().map(|problem| Finding::of(Standing::Warn, "state", problem.clone())),
+            );
+        }
+        Err(error) => findings.push(Finding::failed("state", &error)),
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(
+            "state",
+            format!("{}: readable, writable, locks work", config.store.display()),
+        ));
+    }
+    findings.push(space(config));
+    (Some(store), findings)
+}
+
+fn space(config: &Config) -> Finding {
+    let place = config.store.display();
+    let Ok(facts) = rustix::fs::statvfs(&config.store) else {
+        return Finding::warn(
+            "space",
+            format!("how much is free at {place} is not known"),
+            format!("see `df {place}`"),
+        );
+    };
+    let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+    let megabytes = free >> 20;
+    // Some file systems have no fixed number of files.
+    let few_files = facts.f_files > 0 && facts.f_favail < FILES;
+    match free {
+        _ if few_files => Finding::warn(
+            "space",
+            format!("only {} more files fit at {place}", facts.f_favail),
+            format!("free inodes: `df -i {place}`"),
+        ),
+        0..ENOUGH => Finding::warn(
+            "space",
+            format!("{megabytes} MiB free at {place}"),
+            format!("free space: `df {place}`"),
+        ),
+        _ => Finding::ok("space", format!("{megabytes} MiB free at {place}")),
+    }
+}
+
+impl Engine {
+    async fn try_everything(&self) -> Vec<Finding> {
+        let (issuers, hosts) = tokio::join!(self.try_issuers_and_names(), self.try_hosts());
+        issuers.into_iter().chain(hosts).collect()
+    }
+
+    async fn try_issuers_and_names(&self) -> Vec<Finding> {
+        let desired = &self.config.desired;
+        let used: BTreeSet<&IssuerName> = desired.certificates.values().flat_map(|of| of.issuers()).collect();
+        let issuers: Vec<&Issuer> =
+            desired.issuers.values().filter(|issuer| used.contains(&issuer.name)).collect();
+        let (glances, records) = tokio::join!(
+            join_all(
+                issuers.iter().map(|issuer| async move { (acme::glance(issuer).await, Timestamp::now()) })
+            ),
+            self.try_records()
+        );
+        let mut findings = Vec::new();
+        let mut seen: BTreeMap<&IssuerName, Glance> = BTreeMap::new();
+        for (issuer, (glance, _)) in issuers.iter().zip(&glances) {
+            if let Ok(glance) = glance {
+                seen.insert(&issuer.name, glance.clone());
+            }
+        }
+        findings.push(clock(issuers.iter().copied().zip(&glances)));
+        for (issuer, (glance, _)) in issuers.iter().zip(&glances) {
+            let subject = format!("issuer {}", issuer.name);
+            findings.push(match glance {
+                Ok(_) => Finding::ok(subject, format!("{} answers", plain(&issuer.directory))),
+                Err(error) => Finding::failed(subject, error),
+            });
+            findings.push(self.account_of(issuer, glance.as_ref().ok()));
+        }
+        findings.extend(records);
+        findings.extend(self.try_caa(&seen).await);
+        findings
+    }
+
+    fn account_of(&self, issuer: &Issuer, glance: Option<&Glance>) -> Finding {
+        let subject = format!("account at {}", issuer.name);
+        match self.store.account(&issuer.name, &issuer.directory) {
+            Ok(Some(credentials)) => match acme::account_facts(&credentials) {
+                Some(facts) => Finding::ok(subject, format!("{} is in the store", facts.id)),
+                None => Finding::fail(
+                    subject,
+                    "what the store has of it is no account",
+                    "restore the file in `accounts/` of the store from a backup, or move it away",
+                ),
+            },
+            Ok(None)
+                if glance.is_some_and(|glance| glance.needs_external_account)
+                    && !self.config.external_accounts.contains_key(&issuer.name) =>
+            {
+                Finding::warn(
+                    subject,
+                    "there is none yet, and this CA wants accounts bound to one made on its web site",
+                    format!("make one there and set `eab` in [issuer.{}]", issuer.name),
+                )
+            }
+            Ok(None) => Finding::ok(subject, "there is none yet; the first order makes it"),
+            Err(error) => Finding::failed(subject, &error),
+        }
+    }
+}
+
+type Answer = (Result<Glance, acme::Error>, Timestamp);
+
+/// Our clock beside that of the CAs.
+fn clock<'a>(answers: impl Iterator<Item = (&'a Issuer, &'a Answer)>) -> Finding {
+    let mut least: Option<(SignedDuration, &IssuerName)> = None;
+    for (issuer, (glance, here)) in answers {
+        let Some(there) = glance.as_ref().ok().and_then(|glance| glance.date) else { continue };
+        let off = here.duration_since(there);
+        // Where they differ one of them is right, or so we hope: the nearest.
+        if least.is_none_or(|(least, _)| off.abs() < least.abs()) {
+            least = Some((off, &issuer.name));
+        }
+    }
+    let Some((off, issuer)) = least else {
+        return Finding::warn("clock", "not compared: no CA said what time it is", "see `timedatectl`");
+    };
+    let way = if off.is_negative() { "behind" } else { "ahead of" };
+    let hint = "set it: `timedatectl set-ntp true`";
+    let text = format!("{} s {way} that of {issuer}", off.abs().as_secs());
+    match off.abs() {
+        far if far > FAR_OFF => Finding::fail("clock", text, hint),
+        some if some > OFF => Finding::warn("clock", text, hint),
+        _ => Finding::ok("clock", format!("agrees with that of {issuer}")),
+    }
+}
+
+const OFF: SignedDuration = SignedDuration::from_mins(5);
+/// By as much do CAs date certificates back.
+const FAR_OFF: SignedDuration = SignedDuration::from_hours(1);
+/// For versions, journals and history of a year.
+const ENOUGH: u64 = 100 << 20;
+const FILES: u64 = 1000;
