@@ -49,9 +49,6 @@ impl Told {
                 detail: Some("the next issuer is asked".to_owned()),
                 ..of(What::IssueFailed, name)
             },
-            Event::Revoked(name, number, reason) => {
-                Entry { detail: Some(reason_word(*reason)), ..version(What::Revoked, name, *number) }
-            }
             Event::Served(name, host, number, looks, _) => Entry {
                 host: Some(host.clone()),
                 detail: Some(match looks {
