@@ -330,7 +330,8 @@ pub fn pin(host: &Host, address: &str, key: &Shown) -> Result<PathBuf, HostKeyEr
 fn append(path: &Path, line: &str) -> io::Result<()> {
     // The file itself: a link to it stays one.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let held = fs::File::open(folder)?;
     // Two at the same time would each lose the other's line.
     held.lock()?;

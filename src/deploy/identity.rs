@@ -161,7 +161,7 @@ fn new_key() -> Option<Zeroizing<String>> {
 
 /// Writes a whole file where none is; false when another was faster.
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<bool> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
+    let folder = path.parent().unwrap_or_else(|| Path::new("/"));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;

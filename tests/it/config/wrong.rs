@@ -303,6 +303,18 @@ fn probes_need_names_that_are_covered() {
 }
 
 #[test]
+fn keys_are_never_for_everybody() {
+    let key = |line: &str| with("[host.web1]", line);
+    for bad in ["0644", "0604", "0777", "600", "u=rw", ""] {
+        wrong(&key(&format!("mode = '{bad}'")), "a key is for its owner, and its group at most");
+    }
+    for bad in ["ssl:cert", "$(id)", "-R", "a b", "", "../x"] {
+        wrong(&key(&format!("group = '{bad}'")), "`group` cannot be");
+        wrong(&key(&format!("owner = '{bad}'")), "`owner` cannot be");
+    }
+}
+
+#[test]
 fn values_out_of_range_are_refused() {
     let key = |line: &str| with("[[certificate]]", line);
     for bad in ["rsa-512", "ecdsa-p521", "ed25519", "RSA", ""] {
