@@ -111,11 +111,6 @@ impl Listener for Told {
     }
 }
 
-fn reason_word(reason: Reason) -> String {
-    let known = Reason::ALL.iter().find(|(_, known)| *known == reason);
-    known.map_or_else(String::new, |(word, _)| (*word).to_owned())
-}
-
 /// Writes an entry. One that cannot be written is said, and stops nothing: a renewal is worth more.
 pub fn note(store: &Store, entry: &Entry) {
     if let Err(error) = store.add_history(entry) {
