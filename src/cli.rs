@@ -4,7 +4,9 @@ mod account;
 mod check;
 mod dry_run;
 mod history;
+mod host;
 mod import;
+mod owner;
 mod providers;
 mod revoke;
 mod scan;
@@ -98,6 +100,9 @@ enum Command {
     /// Our accounts at the issuers
     #[command(subcommand)]
     Account(account::Account),
+    /// Making a host ready: its key, and ours there
+    #[command(subcommand)]
+    Host(host::HostCommand),
     /// The expiry report: every certificate, where it stands, what each host serves
     Report(ReportArgs),
     /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
@@ -223,6 +228,10 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
         )
         .without_time()
         .init();
+    if let Err(refusal) = owner::go_on_as_owner(cli.config.as_deref()) {
+        complain(&refusal.text);
+        return refusal.exit.into();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -261,6 +270,7 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Deploy(args) => output.deploy(config, &args).await,
         Command::Revoke(args) => output.revoke(config, &args).await,
         Command::Account(what) => output.account(config, &what).await,
+        Command::Host(what) => output.host(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
         // Needs no configuration, so it has been answered above.
         Command::Providers(args) => providers::run(&args, output.json),

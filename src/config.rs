@@ -45,6 +45,8 @@ pub struct Config {
     pub dns: BTreeMap<DnsAccountName, Arc<Account>>,
     /// What new accounts are bound to, where an issuer wants that.
     pub external_accounts: BTreeMap<IssuerName, ExternalAccount>,
+    /// The passphrases of identities that have one, by host.
+    pub passphrases: BTreeMap<HostName, Secret>,
     /// The groups of hosts; certificates have them resolved already.
     pub groups: BTreeMap<GroupName, Vec<HostName>>,
     /// The secrets that the file names: line, key, and where each is.
@@ -101,6 +103,7 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
         desired: Desired::default(),
         dns: BTreeMap::new(),
         external_accounts: BTreeMap::new(),
+        passphrases: BTreeMap::new(),
         groups: BTreeMap::new(),
         secrets: Vec::new(),
         warnings: Vec::new(),
@@ -146,9 +149,13 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
     let defaults = sole(&mut top, "host-defaults").map(host::Settings::defaults).unwrap_or_default();
     for Named { text, name, section, .. } in named(&mut top, "host") {
         scope.hosts.insert(text, section.at());
-        let host = name.and_then(|name| host::read(name, section, &defaults));
-        config.desired.hosts.extend(host.map(|host| (host.name.clone(), host)));
+        let Some((host, passphrase)) = name.map(|name| host::read(name, section, &defaults)) else {
+            continue;
+        };
+        config.passphrases.extend(passphrase.map(|passphrase| (host.name.clone(), passphrase)));
+        config.desired.hosts.insert(host.name.clone(), host);
     }
+    host::check_ways(&config.desired.hosts, &scope.hosts, context);
     host::warn_of_twins(
         &config
             .desired

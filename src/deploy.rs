@@ -22,11 +22,12 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use zeroize::Zeroizing;
 
+pub use connect::{Presented, presented};
 pub use error::{ConnectError, InstallError, NotPutBack};
 pub use examine::{Inventory, NginxConfig, Tested};
 pub use outcome::{Answer, NotInstalled, Outcome, Reload};
 pub use protocol::Place;
-pub use ssh::Session;
+pub use ssh::{Login, Session};
 
 use crate::model::desired::Host;
 use crate::model::name::{CertName, Domain, Fingerprint, VersionNumber};
@@ -40,6 +41,8 @@ pub struct Bundle {
     pub version: VersionNumber,
     /// SHA-256 of its leaf.
     pub fingerprint: Fingerprint,
+    /// Whether it may take the place of a version with a higher number.
+    pub force: bool,
     /// The private key.
     pub privkey: Zeroizing<String>,
     /// Leaf and intermediates.

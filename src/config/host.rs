@@ -9,8 +9,9 @@ use russh::keys::PublicKey;
 use russh::keys::ssh_key::Algorithm;
 
 use crate::kind::{Context, Item, OneOrMore, Refusal, Remedy, Section, Value, address, listed, near};
-use crate::model::desired::Host;
+use crate::model::desired::{Host, KeyAccess};
 use crate::model::name::HostName;
+use crate::secret::Secret;
 
 /// A table to copy where there is none.
 pub(super) const SAMPLE: &str = "add a table for each host, as [host.web1]";
@@ -29,9 +30,15 @@ struct Service {
 pub(super) struct Settings {
     port: Option<u16>,
     user: Option<String>,
+    sudo: Option<bool>,
+    via: Option<HostName>,
     identity: Option<PathBuf>,
+    passphrase: Option<Secret>,
     host_key: Option<Vec<String>>,
     known_hosts: Option<Vec<PathBuf>>,
+    owner: Option<String>,
+    group: Option<String>,
+    mode: Option<u32>,
     directory: Option<String>,
     service: Option<&'static Service>,
     test: Option<String>,
@@ -44,11 +51,19 @@ impl Settings {
         Self {
             port: section.optional("port"),
             user: section.parsed("user", "\"root\"", user),
+            sudo: section.optional("sudo"),
+            via: section.parsed("via", "\"bastion\"", |text| {
+                text.parse().map_err(|error| Refusal::new(format!("{error}"), "name another [host.NAME]"))
+            }),
             identity: section.optional("identity"),
+            passphrase: section.optional("passphrase"),
             host_key: section
                 .optional("host-key")
                 .map(|OneOrMore(keys)| keys.into_iter().map(|HostKey(key)| key).collect()),
             known_hosts: section.optional("known-hosts").map(|OneOrMore(paths)| paths),
+            owner: section.parsed("owner", "\"haproxy\"", owner),
+            group: section.parsed("group", "\"ssl-cert\"", owner),
+            mode: section.parsed("mode", "\"0640\"", mode),
             directory: section.parsed("directory", "\"/etc/letsencrypt/live\"", directory),
             service: section.parsed("service", "\"nginx\"", service),
             test: section.parsed("test", "\"nginx -t\"", command),
@@ -72,8 +87,8 @@ impl Settings {
     }
 }
 
-/// Reads the table of the host `name`.
-pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings) -> Option<Host> {
+/// Reads the table of the host `name`; with it where the passphrase of its identity is.
+pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings) -> (Host, Option<Secret>) {
     let address = section.parsed("address", "\"web1.example.org\"", host_address);
     let own = Settings::take(&mut section);
     let base = section.context().base();
@@ -83,17 +98,32 @@ pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings
         Some(service) => (None, service),
         None => (Some(defaults), defaults.service.unwrap_or(&SERVICES[0])),
     };
-    Some(Host {
+    let group = own.group.or_else(|| defaults.group.clone());
+    // A group is named to let it read.
+    let usual = if group.is_some() { 0o640 } else { 0o600 };
+    let access = KeyAccess {
+        owner: own.owner.or_else(|| defaults.owner.clone()),
+        mode: own.mode.or(defaults.mode).unwrap_or(usual),
+        group,
+    };
+    let user = own.user.or_else(|| defaults.user.clone()).unwrap_or_else(|| "root".to_owned());
+    // What the defaults say of all hosts cannot hold for the jump host itself.
+    let via = own.via.or_else(|| defaults.via.clone().filter(|via| *via != name));
+    let passphrase = own.passphrase.or_else(|| defaults.passphrase.clone());
+    let host = Host {
         address: address.unwrap_or_else(|| name.as_str().to_owned()),
         name,
         port: own.port.or(defaults.port).unwrap_or(22),
-        user: own.user.or_else(|| defaults.user.clone()).unwrap_or_else(|| "root".to_owned()),
+        sudo: own.sudo.or(defaults.sudo).unwrap_or(user != "root"),
+        user,
+        via,
         identity: own.identity.or_else(|| defaults.identity.clone()),
         host_key: own.host_key.or_else(|| defaults.host_key.clone()).unwrap_or_default(),
         known_hosts: own
             .known_hosts
             .or_else(|| defaults.known_hosts.clone())
             .unwrap_or_else(|| known_hosts(base)),
+        access,
         directory: own
             .directory
             .or_else(|| defaults.directory.clone())
@@ -101,7 +131,40 @@ pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings
         test: own.test.or_else(|| commands?.test.clone()).unwrap_or_else(|| service.test.to_owned()),
         reload: own.reload.or_else(|| commands?.reload.clone()).unwrap_or_else(|| service.reload.to_owned()),
         verify: own.verify.or_else(|| defaults.verify.clone()).unwrap_or_default(),
-    })
+    };
+    (host, passphrase)
+}
+
+/// Every way to a host begins here: its jump hosts are hosts, and none of them is reached through itself.
+pub(super) fn check_ways(
+    hosts: &BTreeMap<HostName, Host>,
+    places: &BTreeMap<String, Range<usize>>,
+    context: &Context<'_>,
+) {
+    for (name, host) in hosts {
+        let Some(via) = &host.via else { continue };
+        let at = places.get(name.as_str()).cloned().unwrap_or(0..0);
+        let known = hosts.keys().map(HostName::as_str);
+        if !super::defined(
+            via.as_str(),
+            known,
+            &at,
+            &format!("`via` of host \"{name}\""),
+            "host",
+            SAMPLE,
+            context,
+        ) {
+            continue;
+        }
+        let way: Vec<&HostName> = std::iter::successors(Some(via), |via| hosts.get(*via)?.via.as_ref())
+            .take(hosts.len() + 1)
+            .collect();
+        if way.contains(&name) {
+            let message =
+                format!("host \"{name}\" is reached via \"{via}\", and that through \"{name}\" itself");
+            context.mistake(at, message, Remedy::Hint("one of them must be reached directly".to_owned()));
+        }
+    }
 }
 
 fn known_hosts(base: &Path) -> Vec<PathBuf> {
@@ -151,6 +214,32 @@ fn user(text: &str) -> Result<String, Refusal> {
         "a user name has letters, digits, `.`, `-` and `_` only",
         "write the name alone; the host goes to `address`",
     ))
+}
+
+/// The owner or group of files: a name of letters, as useradd makes them, or a number.
+fn owner(text: &str) -> Result<String, Refusal> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if !text.is_empty() && text.len() <= 64 && !text.starts_with(['-', '.']) && text.chars().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::new(
+        "a name of a user or group has letters, digits, `.`, `-` and `_` only",
+        "as in \"haproxy\" or \"116\"; owner and group are two keys",
+    ))
+}
+
+/// The mode of key files: one that lets others than owner and group read them would give the keys away.
+fn mode(text: &str) -> Result<u32, Refusal> {
+    match text {
+        "0400" => Ok(0o400),
+        "0440" => Ok(0o440),
+        "0600" => Ok(0o600),
+        "0640" => Ok(0o640),
+        _ => Err(Refusal::new(
+            "a key is for its owner, and its group at most",
+            "it is \"0600\", \"0400\", or with `group` \"0640\" or \"0440\"",
+        )),
+    }
 }
 
 /// A directory on the host: a word that every shell takes as it is.

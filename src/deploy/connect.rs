@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use russh::client::{self, AuthResult, Handle};
+use russh::keys::agent::client::AgentClient;
 use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{AlgorithmKind, Preferred, compression};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,8 +17,9 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::ConnectError;
-use super::host_key::{Expectation, HostKeyError};
-use super::identity;
+use super::host_key::{Expectation, HostKeyError, Shown};
+use super::identity::{self, IdentityError};
+use super::ssh::{Login, Session};
 use crate::model::desired::Host;
 use crate::model::problem::plain;
 
@@ -27,24 +29,67 @@ const CONNECT: Duration = Duration::from_secs(10);
 const LOGIN: Duration = Duration::from_secs(15);
 
 /// Connects to a host and logs in. The host's key is judged before anything of ours is shown.
-pub(super) async fn connect(host: &Host, identity: &Path) -> Result<Handle<Client>, ConnectError> {
-    let key = Arc::new(identity::read(identity)?);
+pub(super) async fn connect(host: &Host, login: &Login) -> Result<Handle<Client>, ConnectError> {
+    let key = if identity::by_agent(&login.identity) {
+        None
+    } else {
+        Some(Arc::new(identity::read(&login.identity, login.passphrase.as_ref())?))
+    };
     let expected = Expectation::of(host)?;
-    let stream = Overheard { stream: dial(host).await?, greeting: Arc::default() };
+    let stream = Overheard { stream: dial(host, login.via.as_deref()).await?, greeting: Arc::default() };
     let greeting = Arc::clone(&stream.greeting);
     let mut stage = "the key exchange";
-    let login = async {
+    let coming = async {
         let config = Arc::new(config(&expected));
         let mut handle = client::connect_stream(config, stream, Client { expected: expected.clone() })
             .await
             .map_err(|error| refusal(host, &expected, &greeting, error))?;
         stage = "the login";
-        log_in(host, identity, &mut handle, &key).await?;
+        match key {
+            Some(key) => log_in(host, &login.identity, &mut handle, &key).await?,
+            None => log_in_by_agent(host, &login.identity, &mut handle).await?,
+        }
         Ok(handle)
     };
-    timeout(LOGIN, login).await.unwrap_or_else(|_| {
+    timeout(LOGIN, coming).await.unwrap_or_else(|_| {
         Err(ConnectError::Timeout { host: host.name.to_string(), stage, seconds: LOGIN.as_secs() })
     })
+}
+
+/// The key that a host shows, in the light of what is known of it.
+#[derive(Debug)]
+pub enum Presented {
+    /// It is one of those expected, which are these.
+    Known(String),
+    /// Nothing is known of the host.
+    Unknown {
+        /// What known-hosts files call it.
+        address: String,
+        /// The key.
+        key: Box<Shown>,
+    },
+}
+
+/// Connects to a host for the sake of its key and shows it nothing of ours. A key that is not one of those
+/// expected is an error.
+pub async fn presented(host: &Host, via: Option<&Session>) -> Result<Presented, ConnectError> {
+    let expected = Expectation::of(host)?;
+    let stream = Overheard { stream: dial(host, via).await?, greeting: Arc::default() };
+    let greeting = Arc::clone(&stream.greeting);
+    let client = Client { expected: expected.clone() };
+    let exchange = client::connect_stream(Arc::new(config(&expected)), stream, client);
+    let late = |_| ConnectError::Timeout {
+        host: host.name.to_string(),
+        stage: "the key exchange",
+        seconds: LOGIN.as_secs(),
+    };
+    match timeout(LOGIN, exchange).await.map_err(late)? {
+        Ok(_) => Ok(Presented::Known(expected.to_string())),
+        Err(ClientError::HostKey(HostKeyError::Unknown { address, presented, .. })) => {
+            Ok(Presented::Unknown { address, key: presented })
+        }
+        Err(error) => Err(refusal(host, &expected, &greeting, error)),
+    }
 }
 
 /// What russh asks us.
@@ -89,8 +134,33 @@ fn config(expected: &Expectation) -> client::Config {
     }
 }
 
+/// Opens the way to a host: directly, or through the one that it is behind.
+async fn dial(host: &Host, via: Option<&Session>) -> Result<Box<dyn Stream>, ConnectError> {
+    let Some(through) = via else { return Ok(Box::new(dial_directly(host).await?)) };
+    let open = through.handle.channel_open_direct_tcpip(&host.address, host.port.into(), "127.0.0.1", 0);
+    match timeout(CONNECT, open).await {
+        Ok(Ok(channel)) => Ok(Box::new(channel.into_stream())),
+        Ok(Err(source)) => Err(ConnectError::Forward {
+            host: host.name.to_string(),
+            address: format!("{}:{}", host.address, host.port),
+            via: host.via.as_ref().map(ToString::to_string).unwrap_or_default(),
+            source,
+        }),
+        Err(_) => Err(ConnectError::Timeout {
+            host: host.name.to_string(),
+            stage: "connecting through the jump host",
+            seconds: CONNECT.as_secs(),
+        }),
+    }
+}
+
+/// Bytes to and fro.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// Connects to the first address that answers.
-async fn dial(host: &Host) -> Result<TcpStream, ConnectError> {
+async fn dial_directly(host: &Host) -> Result<TcpStream, ConnectError> {
     let name = host.name.to_string();
     let late =
         || ConnectError::Timeout { host: name.clone(), stage: "connecting", seconds: CONNECT.as_secs() };
@@ -158,24 +228,61 @@ async fn log_in(
     let signer = PrivateKeyWithHashAlg::new(Arc::clone(key), hash);
     match handle.authenticate_publickey(&host.user, signer).await.map_err(ended)? {
         AuthResult::Success => Ok(()),
-        AuthResult::Failure { .. } => {
-            let mut public = key.public_key().clone();
-            if public.comment().is_empty() {
-                public.set_comment("certfleet");
+        AuthResult::Failure { .. } => Err(ConnectError::KeyRefused {
+            host: host.name.to_string(),
+            user: host.user.clone(),
+            identity: identity.to_owned(),
+            public: identity::public_line(key.public_key()),
+        }),
+    }
+}
+
+/// As many keys of an agent as hosts take without locking out who tries.
+const AGENT_KEYS: usize = 3;
+
+/// Logs in with one of the keys of the agent.
+async fn log_in_by_agent(
+    host: &Host,
+    identity: &Path,
+    handle: &mut Handle<Client>,
+) -> Result<(), ConnectError> {
+    let ended = |source| ConnectError::Ended { host: host.name.to_string(), stage: "the login", source };
+    let silent = |source| IdentityError::Agent { path: identity.to_owned(), source };
+    let mut agent = AgentClient::connect_env().await.map_err(silent)?;
+    let keys = agent.request_identities().await.map_err(silent)?;
+    let mut refused = None;
+    for key in keys.into_iter().map(|key| key.public_key().into_owned()).take(AGENT_KEYS) {
+        let hash = match key.algorithm().is_rsa() {
+            true => {
+                handle.best_supported_rsa_hash().await.map_err(ended)?.flatten().or(Some(HashAlg::Sha256))
             }
-            Err(ConnectError::KeyRefused {
-                host: host.name.to_string(),
-                user: host.user.clone(),
-                identity: identity.to_owned(),
-                public: plain(&public.to_openssh().unwrap_or_default()),
-            })
+            false => None,
+        };
+        let result = handle.authenticate_publickey_with(&host.user, key.clone(), hash, &mut agent).await;
+        match result {
+            Ok(AuthResult::Success) => return Ok(()),
+            // One that the agent does not sign with, or the host does not take: the next one may do.
+            Ok(AuthResult::Failure { .. }) => refused = Some(key),
+            Err(error) => {
+                tracing::debug!("the agent does not sign with {}: {error}", key.fingerprint(HashAlg::Sha256));
+                refused = Some(key);
+            }
         }
     }
+    Err(match refused {
+        Some(key) => ConnectError::KeyRefused {
+            host: host.name.to_string(),
+            user: host.user.clone(),
+            identity: PathBuf::from("of the agent"),
+            public: identity::public_line(&key),
+        },
+        None => IdentityError::EmptyAgent { path: identity.to_owned() }.into(),
+    })
 }
 
 /// A stream whose first bytes are kept: russh does not tell a web server from a broken SSH server.
 struct Overheard {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     greeting: Arc<Mutex<Vec<u8>>>,
 }
 

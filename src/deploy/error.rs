@@ -79,6 +79,30 @@ pub enum ConnectError {
         #[source]
         source: russh::Error,
     },
+    /// The host that it is behind does not lead there.
+    #[error("`{via}` does not lead to `{host}` at {address}")]
+    Forward {
+        /// The host's name.
+        host: String,
+        /// Its address and port.
+        address: String,
+        /// The host that it is behind.
+        via: String,
+        /// Why.
+        #[source]
+        source: russh::Error,
+    },
+    /// The host that it is behind cannot be had.
+    #[error("`{host}` is reached via `{via}`, and that is not to be had")]
+    Via {
+        /// The host's name.
+        host: String,
+        /// The host that it is behind.
+        via: String,
+        /// Why.
+        #[source]
+        source: Box<Self>,
+    },
     /// It does not take our key.
     #[error("`{host}` does not let `{user}` in with the key {}", identity.display())]
     KeyRefused {
@@ -105,6 +129,8 @@ impl Diagnose for ConnectError {
             Self::NotSsh { .. } => "ssh.not-ssh",
             Self::Ended { .. } => "ssh.ended",
             Self::KeyRefused { .. } => "ssh.auth",
+            Self::Forward { .. } => "ssh.forward",
+            Self::Via { source, .. } => source.code(),
         }
     }
 
@@ -113,7 +139,8 @@ impl Diagnose for ConnectError {
             Self::Identity(error) => error.blame(),
             Self::HostKey(error) => error.blame(),
             Self::Lookup { .. } | Self::NotSsh { .. } | Self::KeyRefused { .. } => Blame::Operator,
-            Self::Refused { .. } | Self::Ended { .. } => Blame::Host,
+            Self::Refused { .. } | Self::Ended { .. } | Self::Forward { .. } => Blame::Host,
+            Self::Via { source, .. } => source.blame(),
             Self::Unreachable { .. } | Self::Timeout { .. } => Blame::Network,
         }
     }
@@ -122,6 +149,7 @@ impl Diagnose for ConnectError {
         match self {
             Self::Identity(error) => error.retry(),
             Self::HostKey(error) => error.retry(),
+            Self::Via { source, .. } => source.retry(),
             _ => Retry::Backoff,
         }
     }
@@ -141,11 +169,21 @@ impl Diagnose for ConnectError {
             Self::Ended { .. } => Some(
                 "sshd may be restarting, or have too many connections (MaxStartups); its log says why".into(),
             ),
+            Self::Forward { via, .. } => Some(format!(
+                "is its sshd running? on `{via}`, AllowTcpForwarding must be on in sshd_config, and `restrict` in \
+                 authorized_keys needs `port-forwarding` beside it; `certfleet host setup {via}` prints that line"
+            )),
+            Self::Via { source, .. } => source.hint(),
             Self::KeyRefused { user, public, .. } => {
                 Some(format!("add this line to the authorized_keys of `{user}` there: {public}"))
             }
         }
     }
+}
+
+/// The line of a sudoers file that lets a user run transactions. Whoever may run `sh` may do everything.
+pub fn sudoers_line(user: &str) -> String {
+    format!("{user} ALL=(root) NOPASSWD: /bin/sh, /usr/bin/sh")
 }
 
 /// Why a transaction has no answer. Of what happened on the host it is only known that the web server there
@@ -214,6 +252,16 @@ pub enum InstallError {
         /// How the command ended.
         status: String,
         /// The last that was said there; safe to show.
+        said: String,
+    },
+    /// The user may not become root there.
+    #[error("`{user}` cannot become root on `{host}`: {said}")]
+    Sudo {
+        /// The host's name.
+        host: String,
+        /// The user.
+        user: String,
+        /// What sudo, or the lack of it, said; safe to show.
         said: String,
     },
     /// The answer makes no sense.
@@ -297,6 +345,13 @@ impl InstallError {
         Self::Stopped { host: host.name.to_string(), what, reason }
     }
 
+    /// Whether a command that should have run by sudo was stopped by it.
+    pub(super) fn is_of_sudo(said: &str) -> bool {
+        // "sudo: a password is required", "sudo: sorry, you must have a tty", "sh: sudo: not found";
+        // "Sorry, user x is not allowed to execute", "x is not in the sudoers file".
+        ["sudo", "Sorry, user ", "is not allowed to execute"].iter().any(|words| said.contains(words))
+    }
+
     pub(super) fn malformed(host: &Host, source: Malformed) -> Self {
         Self::Malformed { host: host.name.to_string(), source }
     }
@@ -312,6 +367,7 @@ impl Diagnose for InstallError {
             Self::TooMuch { .. } | Self::Malformed { .. } => "deploy.answer",
             Self::Lost { .. } => "ssh.lost",
             Self::NoAnswer { .. } => "deploy.no-answer",
+            Self::Sudo { .. } => "ssh.sudo",
             Self::Stopped { what: Stop::Lock, .. } => "deploy.lock",
             Self::Stopped { what: Stop::Tools, .. } => "deploy.tools",
             Self::Stopped { what: Stop::Directory, .. } => "deploy.directory",
@@ -340,6 +396,14 @@ impl Diagnose for InstallError {
             Self::NoAnswer { .. } => {
                 Some("its login shell must be able to run `sh`, and have dd and eval".into())
             }
+            Self::Sudo { host, said, .. } if said.contains("not found") => {
+                Some(format!("install sudo there, or set `user = \"root\"` in [host.{host}]"))
+            }
+            Self::Sudo { host, user, .. } => Some(format!(
+                "add this line there with `visudo -f /etc/sudoers.d/certfleet`: {}; it makes `{user}` root in all but \
+                 name. Where `{user}` can do everything without root, set `sudo = false` in [host.{host}]",
+                sudoers_line(user)
+            )),
             Self::Silent { .. } | Self::TooLong { .. } | Self::Lost { .. } => Some(
                 "once it has begun to switch the host goes on by itself; the answer is in \
                  .certfleet/.last-answer in its directory"

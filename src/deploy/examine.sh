@@ -15,7 +15,7 @@ main() {
     export LC_ALL PATH
     newline='
 '
-    read -r nonce action count || exit 1
+    read -r nonce action count _ || exit 1
     printf '%s begin\n' "$nonce"
     take && directory=$value && take && test=$value && take ||
         fail input 'the settings did not arrive'

@@ -5,7 +5,8 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -33,6 +34,17 @@ pub enum HostKeyError {
     /// A known-hosts file is there and cannot be read.
     #[error("cannot read the known hosts in {}", path.display())]
     Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A key cannot be added to a known-hosts file.
+    #[error("cannot add the key of `{host}` to {}", path.display())]
+    Unwritable {
+        /// The host's name.
+        host: String,
         /// The file.
         path: PathBuf,
         /// Why.
@@ -87,7 +99,7 @@ impl Diagnose for HostKeyError {
     fn code(&self) -> &'static str {
         match self {
             Self::BadPin { .. } => "ssh.host-key-pin",
-            Self::Unreadable { .. } => "ssh.known-hosts",
+            Self::Unreadable { .. } | Self::Unwritable { .. } => "ssh.known-hosts",
             Self::Unknown { .. } => "ssh.host-key-unknown",
             Self::Mismatch { .. } | Self::OtherKind { .. } => "ssh.host-key",
             Self::Revoked { .. } => "ssh.host-key-revoked",
@@ -96,7 +108,10 @@ impl Diagnose for HostKeyError {
 
     fn blame(&self) -> Blame {
         match self {
-            Self::BadPin { .. } | Self::Unreadable { .. } | Self::Unknown { .. } => Blame::Operator,
+            Self::BadPin { .. }
+            | Self::Unreadable { .. }
+            | Self::Unwritable { .. }
+            | Self::Unknown { .. } => Blame::Operator,
             Self::Mismatch { .. } | Self::OtherKind { .. } | Self::Revoked { .. } => Blame::Host,
         }
     }
@@ -117,12 +132,15 @@ impl Diagnose for HostKeyError {
             Self::Unreadable { path, .. } => {
                 Some(format!("make {} readable, or set `host-key`", path.display()))
             }
+            Self::Unwritable { host, path, .. } => {
+                Some(format!("make {} writable, or set `host-key` in [host.{host}]", path.display()))
+            }
             Self::Unknown { host, address, presented, searched } => {
                 let searched: Vec<_> = searched.iter().map(|path| path.display().to_string()).collect();
                 Some(format!(
                     "looked for {address} in {}; compare the fingerprint with `ssh-keygen -lf \
                      /etc/ssh/ssh_host_{}_key.pub` on the host itself (what ssh-keyscan says comes over the same \
-                     network), then set `host-key = [\"{}\"]` in [host.{host}]",
+                     network), then `certfleet host pin {host}`, or set `host-key = [\"{}\"]` in [host.{host}]",
                     if searched.is_empty() { "no file".to_owned() } else { searched.join(", ") },
                     presented.family,
                     presented.line,
@@ -167,6 +185,16 @@ impl Shown {
                 _ => "*",
             },
         }
+    }
+
+    /// The key as `host-key` and known-hosts files take it.
+    pub fn line(&self) -> &str {
+        &self.line
+    }
+
+    /// Where the key is on the host itself.
+    pub fn file(&self) -> String {
+        format!("/etc/ssh/ssh_host_{}_key.pub", self.family)
     }
 }
 
@@ -285,6 +313,43 @@ impl Expectation {
             offered: crate::model::problem::plain(&offered.join(", ")),
         }
     }
+}
+
+/// Adds a key to the first known-hosts file of a host, made if it is not there. All other lines stay as they
+/// are; whoever reads at the same time sees the old file or the new one.
+pub fn pin(host: &Host, address: &str, key: &Shown) -> Result<PathBuf, HostKeyError> {
+    let path = host.known_hosts.first().cloned().unwrap_or_else(|| PathBuf::from("known_hosts"));
+    append(&path, &format!("{address} {}\n", key.line)).map_err(|source| HostKeyError::Unwritable {
+        host: host.name.to_string(),
+        path: path.clone(),
+        source,
+    })?;
+    Ok(path)
+}
+
+fn append(path: &Path, line: &str) -> io::Result<()> {
+    // The file itself: a link to it stays one.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let held = fs::File::open(folder)?;
+    // Two at the same time would each lose the other's line.
+    held.lock()?;
+    let (mut text, mode) = match fs::read(&path) {
+        Ok(text) => (text, fs::metadata(&path)?.permissions().mode() & 0o7777),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), 0o644),
+        Err(error) => return Err(error),
+    };
+    if !text.is_empty() && !text.ends_with(b"\n") {
+        text.push(b'\n');
+    }
+    text.extend_from_slice(line.as_bytes());
+    let mut new = tempfile::NamedTempFile::new_in(folder)?;
+    new.write_all(&text)?;
+    new.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    new.as_file().sync_all()?;
+    new.persist(&path).map_err(|error| error.error)?;
+    held.sync_all()
 }
 
 impl fmt::Display for Expectation {

@@ -1,14 +1,18 @@
 //! The key that we log in with.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use russh::keys::{Error as KeyError, PrivateKey, decode_secret_key};
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::{Error as KeyError, PrivateKey, PublicKey, decode_secret_key};
+use rustls::crypto::aws_lc_rs;
 use zeroize::Zeroizing;
 
-use crate::model::problem::{Blame, Diagnose, Retry};
+use crate::model::problem::{Blame, Diagnose, Retry, plain};
+use crate::secret::{Secret, SecretError};
 
 /// More than any key file has.
 const LIMIT: u64 = 64 * 1024;
@@ -39,6 +43,48 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
     },
+    /// The passphrase of certs.toml cannot be had.
+    #[error("cannot read the passphrase of the SSH key {}", path.display())]
+    NoPassphrase {
+        /// The file of the key.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: SecretError,
+    },
+    /// The passphrase of certs.toml is not that of the key.
+    #[error("the passphrase of certs.toml does not open the SSH key {}", path.display())]
+    WrongPassphrase {
+        /// The file of the key.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeyError,
+    },
+    /// There is no file, and the agent cannot help.
+    #[error("there is no SSH key {}, and the agent of $SSH_AUTH_SOCK cannot be asked", path.display())]
+    Agent {
+        /// The file that is not there.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeyError,
+    },
+    /// There is no file, and the agent has nothing.
+    #[error("there is no SSH key {}, and the agent of $SSH_AUTH_SOCK has none", path.display())]
+    EmptyAgent {
+        /// The file that is not there.
+        path: PathBuf,
+    },
+    /// A new key cannot be made.
+    #[error("cannot make the SSH key {}", path.display())]
+    NotMade {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Not a private key of a kind we know.
     #[error("{} is no SSH private key", path.display())]
     NotAKey {
@@ -67,16 +113,26 @@ impl Diagnose for IdentityError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Unreadable { path, source } if source.kind() == io::ErrorKind::NotFound => {
-                format!("make one: ssh-keygen -t ed25519 -N '' -f {}", path.display())
+                format!("`certfleet host setup HOST` makes {} and prints what the host needs", path.display())
             }
             Self::Unreadable { path, .. } => {
                 format!("the user that certfleet runs as must own it: chown and chmod 600 {}", path.display())
             }
             Self::Exposed { path, .. } => format!("chmod 600 {}", path.display()),
-            Self::Encrypted { path } => format!(
-                "use a key of its own for certfleet; or take the passphrase away: ssh-keygen -p -N '' -f {}",
+            Self::NoPassphrase { source, .. } => return source.hint(),
+            Self::WrongPassphrase { .. } => "`passphrase` in certs.toml says where it is".to_owned(),
+            Self::Agent { path, .. } | Self::EmptyAgent { path } => format!(
+                "`ssh-add` a key that the hosts let in, or make one for certfleet alone: `certfleet host setup HOST` \
+                 makes {}",
                 path.display()
             ),
+            Self::Encrypted { path } => format!(
+                "set `passphrase = {{ file = … }}` for the host; or use a key of its own for certfleet; or take the passphrase away: ssh-keygen -p -N '' -f {}",
+                path.display()
+            ),
+            Self::NotMade { path, .. } => {
+                format!("the user that certfleet runs as must be able to write there: {}", path.display())
+            }
             Self::NotAKey { .. } => {
                 "`identity` names the private key, not the one that ends in .pub".to_owned()
             }
@@ -84,8 +140,63 @@ impl Diagnose for IdentityError {
     }
 }
 
+/// Makes an ed25519 key in this file, 0600 from its first instant; false if there is one already.
+pub fn make(path: &Path) -> Result<bool, IdentityError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(IdentityError::Unreadable { path: path.to_owned(), source }),
+    }
+    let text = new_key().ok_or_else(|| io::Error::other("the random generator of this machine failed"));
+    text.and_then(|text| write_new(path, text.as_bytes()))
+        .map_err(|source| IdentityError::NotMade { path: path.to_owned(), source })
+}
+
+fn new_key() -> Option<Zeroizing<String>> {
+    let mut seed = Zeroizing::new([0; 32]);
+    aws_lc_rs::default_provider().secure_random.fill(&mut *seed).ok()?;
+    let key = PrivateKey::new(Ed25519Keypair::from_seed(&seed).into(), COMMENT).ok()?;
+    key.to_openssh(LineEnding::LF).ok()
+}
+
+/// Writes a whole file where none is; false when another was faster.
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let folder = path.parent().unwrap_or_else(|| Path::new("/"));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => File::open(folder)?.sync_all().map(|()| true),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error.error),
+    }
+}
+
+/// The public key of the private key in this file, as authorized_keys takes it.
+pub fn public(path: &Path) -> Result<String, IdentityError> {
+    read(path, None).map(|key| public_line(key.public_key()))
+}
+
+/// A public key as authorized_keys takes it, with a comment that says whose it is.
+pub(super) fn public_line(key: &PublicKey) -> String {
+    let mut key = key.clone();
+    if key.comment().is_empty() {
+        key.set_comment(COMMENT);
+    }
+    plain(&key.to_openssh().unwrap_or_default())
+}
+
+/// Says in authorized_keys files whose key it is.
+const COMMENT: &str = "certfleet";
+
+/// Whether to ask the agent: there is one, and no file of a key.
+pub(super) fn by_agent(path: &Path) -> bool {
+    std::env::var_os("SSH_AUTH_SOCK").is_some_and(|socket| !socket.is_empty())
+        && matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
 /// Reads a key. A file that others can read is refused, as ssh refuses it.
-pub(super) fn read(path: &Path) -> Result<PrivateKey, IdentityError> {
+pub(super) fn read(path: &Path, passphrase: Option<&Secret>) -> Result<PrivateKey, IdentityError> {
     let unreadable = |source| IdentityError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let mode = file.metadata().map_err(unreadable)?.mode() & 0o7777;
@@ -94,12 +205,23 @@ pub(super) fn read(path: &Path) -> Result<PrivateKey, IdentityError> {
     }
     let mut text = Zeroizing::new(String::new());
     file.take(LIMIT).read_to_string(&mut text).map_err(unreadable)?;
-    let key = decode_secret_key(&text, None).map_err(|source| match source {
-        KeyError::KeyIsEncrypted => IdentityError::Encrypted { path: path.to_owned() },
-        source => IdentityError::NotAKey { path: path.to_owned(), source },
-    })?;
-    if key.is_encrypted() {
-        return Err(IdentityError::Encrypted { path: path.to_owned() });
+    let path = path.to_owned();
+    let encrypted = match decode_secret_key(&text, None) {
+        Ok(key) => key.is_encrypted(),
+        Err(KeyError::KeyIsEncrypted) => true,
+        Err(source) => return Err(IdentityError::NotAKey { path, source }),
+    };
+    let password = match passphrase {
+        _ if !encrypted => None,
+        Some(secret) => match secret.read() {
+            Ok(password) => Some(password),
+            Err(source) => return Err(IdentityError::NoPassphrase { path, source }),
+        },
+        None => return Err(IdentityError::Encrypted { path }),
+    };
+    match decode_secret_key(&text, password.as_ref().map(|password| password.as_str())) {
+        Ok(key) => Ok(key),
+        Err(source) if encrypted => Err(IdentityError::WrongPassphrase { path, source }),
+        Err(source) => Err(IdentityError::NotAKey { path, source }),
     }
-    Ok(key)
 }

@@ -1,10 +1,13 @@
 //! What a transaction did, and what follows from that and from a look from outside.
 
+mod not_installed;
+
 use super::protocol::{Malformed, Record};
 use super::{Bundle, Deployed, NotProven, Proof, PutBack};
+pub use not_installed::{NotInstalled, Said, Seen};
+
 use crate::model::desired::Host;
-use crate::model::name::CertName;
-use crate::model::problem::{Blame, Diagnose, Problem};
+use crate::model::problem::Problem;
 
 /// What one transaction did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +52,7 @@ impl Answer {
                 "rolled-back" => Outcome::RolledBack { output: text },
                 "reload-failed" => Outcome::ReloadFailed { output: text },
                 "refused" => Outcome::Refused { reason: text },
+                "newer" => Outcome::Newer { there: record.old.clone() },
                 "broken" => Outcome::HostBroken { output: text },
                 other => return Err(Malformed::Word(crate::model::problem::plain(other))),
             });
@@ -121,162 +125,16 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+    /// A version with a higher number is there, and stays.
+    Newer {
+        /// What it is called there.
+        there: String,
+    },
     /// The config test fails without us; nothing that is used was changed, nothing reloaded.
     HostBroken {
         /// What the test said.
         output: String,
     },
-}
-
-/// Why a certificate was not installed on a host, although the host could be talked to.
-#[derive(Debug, thiserror::Error)]
-pub enum NotInstalled {
-    /// The config test failed with it.
-    #[error(
-        "cannot deploy `{certificate}` version {version} to `{host}`: its configuration does not work with it"
-    )]
-    TestFailed {
-        /// The certificate.
-        certificate: CertName,
-        /// Its version's number.
-        version: u32,
-        /// The host's name.
-        host: String,
-        /// What the test said.
-        #[source]
-        said: Said,
-    },
-    /// The reload failed with it.
-    #[error("cannot deploy `{certificate}` version {version} to `{host}`: the reload failed")]
-    ReloadFailed {
-        /// The certificate.
-        certificate: CertName,
-        /// Its version's number.
-        version: u32,
-        /// The host's name.
-        host: String,
-        /// What the reload said.
-        #[source]
-        said: Said,
-    },
-    /// The host cannot take this one.
-    #[error("cannot deploy `{certificate}` version {version} to `{host}`: {reason}")]
-    Refused {
-        /// The certificate.
-        certificate: CertName,
-        /// Its version's number.
-        version: u32,
-        /// The host's name.
-        host: String,
-        /// Why; safe to show.
-        reason: String,
-    },
-    /// The host's configuration was broken before.
-    #[error(
-        "cannot deploy `{certificate}` to `{host}`: its configuration was broken before, nothing was changed"
-    )]
-    HostBroken {
-        /// The certificate.
-        certificate: CertName,
-        /// The host's name.
-        host: String,
-        /// What the test said.
-        #[source]
-        said: Said,
-    },
-    /// Another certificate is served in its place.
-    #[error("`{host}` does not serve `{certificate}` version {version}{}", if *put_back { ", the version before is back" } else { "" })]
-    NotServed {
-        /// The certificate.
-        certificate: CertName,
-        /// Its version's number.
-        version: u32,
-        /// The host's name.
-        host: String,
-        /// Whether the version before is back in place.
-        put_back: bool,
-        /// What was seen, and what could not be done about it.
-        #[source]
-        seen: Seen,
-    },
-    /// Nothing serves it so far.
-    #[error("nothing on `{host}` uses {directory}/{certificate} yet")]
-    Unused {
-        /// The certificate.
-        certificate: CertName,
-        /// The host's name.
-        host: String,
-        /// The host's `directory`.
-        directory: String,
-        /// What was seen.
-        #[source]
-        seen: Seen,
-    },
-    /// The web server does not run.
-    #[error("`{certificate}` is installed on `{host}`, but no web server runs there")]
-    NothingRuns {
-        /// The certificate.
-        certificate: CertName,
-        /// The host's name.
-        host: String,
-        /// What the reload said.
-        #[source]
-        said: Said,
-    },
-}
-
-/// A command of a host, and what it said.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{command}` on `{host}` failed: {}", if output.is_empty() { "it said nothing" } else { output.as_str() })]
-pub struct Said {
-    host: String,
-    command: String,
-    output: String,
-}
-
-/// What was seen from outside.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Seen(String);
-
-impl Diagnose for NotInstalled {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::TestFailed { .. } => "deploy.config-test",
-            Self::ReloadFailed { .. } => "deploy.reload",
-            Self::Refused { .. } => "deploy.refused",
-            Self::HostBroken { .. } => "deploy.host-broken",
-            Self::NotServed { .. } => "deploy.not-served",
-            Self::Unused { .. } => "deploy.unused",
-            Self::NothingRuns { .. } => "deploy.not-running",
-        }
-    }
-
-    fn blame(&self) -> Blame {
-        Blame::Host
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::TestFailed { said, .. } => format!(
-                "the version before is back in place and passes `{}`; see what it says of the new one",
-                said.command
-            ),
-            Self::HostBroken { said, .. } => format!("mend it on the host until `{}` passes", said.command),
-            Self::ReloadFailed { said, .. } => {
-                format!("the version before is back in place; run `{}` on the host", said.command)
-            }
-            Self::NotServed { host, .. } => format!(
-                "look which server block answers there; if it is another machine's, set `verify` in [host.{host}]"
-            ),
-            Self::Unused { certificate, directory, .. } => format!(
-                "name it in the web server's configuration: ssl_certificate {directory}/{certificate}/fullchain.pem; \
-                 ssl_certificate_key {directory}/{certificate}/privkey.pem;"
-            ),
-            Self::NothingRuns { .. } => "start it; it will find the new certificate".to_owned(),
-            Self::Refused { .. } => return None,
-        })
-    }
 }
 
 /// A certificate that took another's place and is not served: it should go back.
@@ -335,6 +193,9 @@ impl Outcome {
             }
             Self::Refused { reason } => {
                 NotInstalled::Refused { certificate, version, host: name, reason: reason.clone() }
+            }
+            Self::Newer { there } => {
+                NotInstalled::Newer { certificate, version, host: name, there: there.clone() }
             }
             Self::HostBroken { output } => {
                 let said = said(&host.test, output);
@@ -424,114 +285,4 @@ impl Outcome {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::name::{Fingerprint, VersionNumber};
-    use crate::model::problem::Retry;
-    use std::time::Duration;
-
-    fn host() -> Host {
-        Host {
-            name: "edge".parse().unwrap(),
-            address: "edge".to_owned(),
-            port: 22,
-            user: "root".to_owned(),
-            identity: None,
-            host_key: Vec::new(),
-            known_hosts: Vec::new(),
-            directory: "/live".to_owned(),
-            test: "nginx -t".to_owned(),
-            reload: "systemctl reload nginx".to_owned(),
-            verify: Vec::new(),
-        }
-    }
-
-    fn bundle() -> Bundle {
-        Bundle {
-            certificate: "a.org".parse().unwrap(),
-            version: VersionNumber(2),
-            fingerprint: Fingerprint([0; 32]),
-            privkey: String::new().into(),
-            fullchain: String::new(),
-            cert: String::new(),
-            chain: String::new(),
-        }
-    }
-
-    fn seen() -> Box<Problem> {
-        Box::new(Problem {
-            code: "probe".to_owned(),
-            blame: Blame::Host,
-            retry: Retry::Backoff,
-            message: "it serves another".to_owned(),
-            causes: Vec::new(),
-            hint: None,
-        })
-    }
-
-    #[test]
-    fn what_follows_from_a_look() {
-        let installed = || "2-00000000".to_owned();
-        let first = Outcome::Installed { installed: installed() };
-        let switched = Outcome::Switched { installed: installed(), previous: "1-ffffffff".to_owned() };
-        let unchanged = Outcome::Unchanged { installed: installed() };
-        let (done, idle) = (Reload::Done, Reload::NothingRuns { output: String::new() });
-        let failed = Reload::Failed { output: "no".to_owned() };
-        let other = || Err(NotProven::Other(seen()));
-        let unused = || Err(NotProven::Unused(seen()));
-        let silent = || Err(NotProven::Unreachable(seen()));
-        let served = || Ok(Proof { addresses: Vec::new(), after: Duration::ZERO });
-        for (outcome, reload, look, expected) in [
-            (&first, &done, served(), "served"),
-            (&switched, &idle, served(), "served"),
-            (&first, &done, other(), "pending deploy.unused"),
-            (&first, &done, unused(), "pending deploy.unused"),
-            (&first, &done, silent(), "pending deploy.unused"),
-            (&first, &idle, silent(), "pending deploy.not-running"),
-            (&first, &failed, other(), "failed deploy.reload"),
-            (&switched, &done, other(), "put back"),
-            (&switched, &done, silent(), "put back"),
-            (&switched, &done, unused(), "pending deploy.unused"),
-            (&switched, &idle, silent(), "pending deploy.not-running"),
-            (&switched, &idle, unused(), "pending deploy.not-running"),
-            // It does run, whatever the reload said.
-            (&switched, &idle, other(), "put back"),
-            (&unchanged, &done, other(), "failed deploy.not-served"),
-            (&unchanged, &done, silent(), "failed deploy.not-served"),
-            (&unchanged, &done, unused(), "pending deploy.unused"),
-            (&unchanged, &failed, other(), "failed deploy.reload"),
-        ] {
-            let what = format!("{outcome:?} {reload:?} {look:?}");
-            let judged = match outcome.judge(&host(), &bundle(), reload, look) {
-                Ok(Deployed::Served { .. }) => "served".to_owned(),
-                Ok(Deployed::Pending { problem }) => format!("pending {}", problem.code),
-                Ok(Deployed::RolledBack { problem }) => format!("rolled back {}", problem.code),
-                Ok(Deployed::Failed { problem }) => format!("failed {}", problem.code),
-                Err(doubt) => {
-                    assert_eq!(doubt.put_back.previous, "1-ffffffff");
-                    "put back".to_owned()
-                }
-            };
-            assert_eq!(judged, expected, "{what}");
-        }
-    }
-
-    #[test]
-    fn every_bundle_has_exactly_one_record_and_versions_are_words() {
-        let record = |word: &str, name: &str, version: &str| Record {
-            word: word.to_owned(),
-            name: name.to_owned(),
-            version: version.to_owned(),
-            old: "-".to_owned(),
-            text: String::new(),
-        };
-        let of = |records: &[Record]| Answer::of(records, &[bundle()]);
-        let good = record("installed", "a.org", "2-00000000");
-        assert!(of(std::slice::from_ref(&good)).is_ok());
-        assert_eq!(of(&[]), Err(Malformed::Count("a.org".to_owned())));
-        assert_eq!(of(&[good.clone(), good]), Err(Malformed::Count("a.org".to_owned())));
-        assert!(of(&[record("installed", "b.org", "2-00000000")]).is_err());
-        assert!(of(&[record("switched", "a.org", "../../etc")]).is_err());
-        assert!(of(&[record("improved", "a.org", "2-00000000")]).is_err());
-    }
-}
+mod tests;

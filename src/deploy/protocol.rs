@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Bundle, PutBack};
-use crate::model::desired::Host;
+use crate::model::desired::{Host, KeyAccess};
 use crate::model::problem::plain;
 
 /// The transaction itself.
@@ -27,18 +27,17 @@ const RECORD_LIMIT: usize = 12 * 1024;
 /// What a host may say when it is asked for all its certificates.
 const EXAMINE_LIMIT: usize = 8 << 20;
 
-/// The command that runs a transaction with what comes on its input.
-pub fn command() -> String {
-    taking(SCRIPT)
-}
-
-fn taking(script: &str) -> String {
-    format!("exec sh -c 'eval \"$(dd bs={} count=1 iflag=fullblock 2>/dev/null)\"'", script.len())
+/// The command that takes a script from its input; with `sudo`, as root. What sudo says is in English, to be
+/// understood.
+fn taking(script: &str, sudo: bool) -> String {
+    let root = if sudo { "env LC_ALL=C sudo -n " } else { "" };
+    format!("exec {root}sh -c 'eval \"$(dd bs={} count=1 iflag=fullblock 2>/dev/null)\"'", script.len())
 }
 
 /// One conversation: the input of one transaction, and the reader of its answer.
 pub struct Conversation {
     script: &'static str,
+    sudo: bool,
     nonce: String,
     input: Zeroizing<Vec<u8>>,
     output: Vec<u8>,
@@ -132,7 +131,8 @@ impl Conversation {
     pub fn install(host: &Host, bundles: &[Bundle]) -> Result<Self, NoRandomness> {
         let mut this = Self::new(host, "install", bundles.len())?;
         for bundle in bundles {
-            let line = format!("{} {}\n", bundle.certificate, bundle.directory_name());
+            let force = if bundle.force { "force" } else { "-" };
+            let line = format!("{} {} {force}\n", bundle.certificate, bundle.directory_name());
             this.input.extend_from_slice(line.as_bytes());
         }
         for bundle in bundles {
@@ -176,7 +176,7 @@ impl Conversation {
     ///
     /// By its exact length: a shell that reads its script from the same input as the data reads ahead.
     pub fn command(&self) -> String {
-        taking(self.script)
+        taking(self.script, self.sudo)
     }
 
     fn new(host: &Host, action: &str, count: usize) -> Result<Self, NoRandomness> {
@@ -190,14 +190,22 @@ impl Conversation {
         // Room for the keys of a big batch: a buffer that grows leaves copies behind.
         let mut input = Zeroizing::new(Vec::with_capacity(script.len() + 4096 + count * 64 * 1024));
         input.extend_from_slice(script.as_bytes());
-        input.extend_from_slice(format!("{nonce} {action} {count}\n").as_bytes());
+        let KeyAccess { owner, group, mode } = &host.access;
+        let word = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
+        let line = format!(
+            "{nonce} {action} {count} {} {} {mode:04o} {:04o}\n",
+            word(owner),
+            word(group),
+            host.access.directory_mode()
+        );
+        input.extend_from_slice(line.as_bytes());
         for text in [&host.directory, &host.test, &host.reload] {
             // Shells drop newlines at the end, and the count has to be right.
             let text = text.trim_end_matches('\n');
             input.extend_from_slice(format!("{}\n{text}", text.len()).as_bytes());
         }
         let limit = OUTPUT_LIMIT + count * RECORD_LIMIT;
-        Ok(Self { script, nonce, input, output: Vec::new(), limit })
+        Ok(Self { script, sudo: host.sudo, nonce, input, output: Vec::new(), limit })
     }
 
     /// Script and input, to be sent once.

@@ -1,6 +1,7 @@
 //! A connection to one host, and transactions over it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use super::protocol::{Conversation, RawRecord, Record};
 use super::{Bundle, PutBack};
 use crate::model::desired::Host;
 use crate::model::problem::plain;
+use crate::secret::Secret;
 
 /// Without a word from the host in the middle of a transaction. Its script shows a step at least as often.
 const IDLE: Duration = Duration::from_secs(30);
@@ -25,22 +27,41 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// What a host may say on its standard error.
 const COMPLAINT_LIMIT: usize = 16 * 1024;
 
+/// How to come to a host and into it.
+#[derive(Clone)]
+pub struct Login {
+    /// The file of the private key; where there is none the agent of `$SSH_AUTH_SOCK` is asked.
+    pub identity: PathBuf,
+    /// Where its passphrase is, if it has one.
+    pub passphrase: Option<Secret>,
+    /// The session with the host through which this one is reached.
+    pub via: Option<Arc<Session>>,
+}
+
+impl Login {
+    /// With the key in this file, directly.
+    pub fn with(identity: &Path) -> Self {
+        Self { identity: identity.to_owned(), passphrase: None, via: None }
+    }
+}
+
 /// A connection to one host, logged in, its host key matched.
 pub struct Session {
-    handle: Handle<Client>,
-    identity: PathBuf,
+    pub(super) handle: Handle<Client>,
+    /// Keeps the connection to the jump host, too.
+    login: Login,
 }
 
 impl Session {
     /// Connects and logs in. The host's key is judged before anything of ours is shown to it, and there is
     /// one attempt to log in, with one key: hosts lock out who tries more.
-    pub async fn open(host: &Host, identity: &Path) -> Result<Self, ConnectError> {
-        Ok(Self { handle: connect(host, identity).await?, identity: identity.to_owned() })
+    pub async fn open(host: &Host, login: Login) -> Result<Self, ConnectError> {
+        Ok(Self { handle: connect(host, &login).await?, login })
     }
 
-    /// Whether the connection is lost.
+    /// Whether the connection is lost, or the one that it goes through.
     pub fn is_closed(&self) -> bool {
-        self.handle.is_closed()
+        self.handle.is_closed() || self.login.via.as_ref().is_some_and(|via| via.is_closed())
     }
 
     /// Installs certificates in one transaction: one test, one reload. The answer has an outcome for each, in
@@ -62,7 +83,7 @@ impl Session {
     ) -> Result<Vec<Result<(), NotPutBack>>, InstallError> {
         let records = match self.converse(host, Conversation::put_back(host, what)?).await {
             Err(InstallError::Lost { .. } | InstallError::Channel { .. }) => {
-                let again = Self::open(host, &self.identity).await.map_err(|source| {
+                let again = Self::open(host, self.login.clone()).await.map_err(|source| {
                     InstallError::Reconnect { host: host.name.to_string(), source: Box::new(source) }
                 })?;
                 let records = again.converse(host, Conversation::put_back(host, what)?).await;
@@ -229,6 +250,9 @@ impl Exchange<'_> {
         }
         let status = self.status.map_or_else(|| "killed".to_owned(), |code| format!("exit status {code}"));
         let complaint = plain(&String::from_utf8_lossy(&self.complaint));
+        if self.host.sudo && InstallError::is_of_sudo(&complaint) {
+            return InstallError::Sudo { host: self.name(), user: self.host.user.clone(), said: complaint };
+        }
         let said = if complaint.is_empty() { self.conversation.tail() } else { complaint };
         InstallError::NoAnswer { host: self.name(), status, said }
     }

@@ -33,7 +33,7 @@ main() {
     me=$(id -u)
     answer='' locked='' recovered=''
 
-    read -r nonce action count || exit 1
+    read -r nonce action count key_owner key_group key_mode passage || exit 1
     take && directory=$value && take && test=$value && take && reload=$value ||
         fail input 'the settings did not arrive'
     case $directory in /?*) ;; *) fail input 'the directory is not an absolute path' ;; esac
@@ -129,7 +129,7 @@ end_of() {
 }
 
 need() {
-    for tool in cp date dd dirname flock id ln ls mkdir mv readlink rm sha256sum sleep sort sync tail timeout tr; do
+    for tool in chmod chown cp date dd dirname flock id ln ls mkdir mv readlink rm sha256sum sleep sort sync tail timeout tr; do
         command -v "$tool" >/dev/null && continue
         case $tool in
             flock) fail tools "$tool is missing: install the package util-linux" ;;
@@ -329,18 +329,20 @@ note() {
 # ---- 6. Installing.
 
 install() {
-    new='' same='' replace='' switched='' names=''
+    new='' same='' replace='' switched='' names='' ours=''
     left=$count
     while [ "$left" -gt 0 ]; do
-        read -r one version || fail input 'the names did not arrive'
+        read -r one version force || fail input 'the names did not arrive'
         plain "$one" && plain "$version" || fail input 'a name is not allowed'
-        names="$names $one:$version" left=$((left - 1))
+        names="$names $one:$version:$force" left=$((left - 1))
     done
     stage
     for entry in $names; do
-        one=${entry%%:*} version=${entry#*:}
+        one=${entry%%:*} force=${entry##*:}
+        version=${entry#*:} && version=${version%:*}
         compare
     done
+    grant
     sync_names $names || fail staging "$error"
     alone
     put_new
@@ -418,8 +420,7 @@ compare() {
             return
         }
     fi
-    keep "$work/in/$one" "$one" "$version" || fail staging "$error"
-
+    ours="$ours $one"
     listing=''
     [ ! -d "$live" ] || listing=$(ls -ln "$live" 2>/dev/null)$newline
     foreign='' missing='' seen=''
@@ -440,6 +441,13 @@ compare() {
     old=''
     [ ! -L "$base/$one/current" ] || old=$(readlink "$base/$one/current")
     plain "$old" && [ -d "$base/$one/$old/" ] || foreign=yes
+    # Whoever put a newer one there knows more than we do: another controller, or we before a restore.
+    if [ -n "$seen" ] && [ -z "$foreign" ] && [ "$force" != force ] &&
+        number "${old%%-*}" && number "${version%%-*}" && [ "${old%%-*}" -gt "${version%%-*}" ]; then
+        record newer "$one" "$version" "$old" ''
+        return
+    fi
+    keep "$work/in/$one" "$one" "$version" || fail staging "$error"
     before=$old
     case $recovered in *" $one:"*) before=${recovered##*" $one:"} && before=${before%% *} ;; esac
 
@@ -454,6 +462,31 @@ compare() {
     else
         same="$same $one:$version:-:"
     fi
+}
+
+# Gives all versions of our names the owner, group and mode that they should have, before any of them is
+# switched to; also those of earlier runs, which may have had other orders. Without an owner or a group the
+# modes alone close what was open.
+grant() {
+    [ -n "$ours" ] || return 0
+    [ "$key_owner" != - ] || key_owner=''
+    [ "$key_group" != - ] || key_group=''
+    error=$(
+        cd "$base" || exit 1
+        folders=". $ours" versions='' patterns=''
+        set +f
+        for one in $ours; do
+            for folder in "$one"/[0-9]*-*; do
+                [ ! -d "$folder" ] || [ -L "$folder" ] || versions="$versions $folder" patterns="$patterns $folder/*"
+            done
+        done
+        files=$(echo $patterns)
+        set -f
+        chmod "$passage" $folders $versions 2>&1 || exit 1
+        [ -z "$key_group" ] || chown ":$key_group" $folders $versions 2>&1 || exit 1
+        [ -z "$key_owner$key_group" ] || chown "$key_owner${key_group:+:$key_group}" $files 2>&1 || exit 1
+        chmod "$key_mode" $files 2>&1
+    ) || fail staging "$error"
 }
 
 # What is under D/N by certbot's hand or anybody's becomes a version of ours, to take it over from there.

@@ -1,18 +1,19 @@
 //! Deploying to one host: one connection, one transaction, then proof from outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 
 use super::apart::blocking;
 use super::{Engine, Event, lock};
-use crate::deploy::{self, Bundle, ConnectError, Deployed, NotProven, Proof, Prove, Session};
+use crate::config::Config;
+use crate::deploy::{self, Bundle, ConnectError, Deployed, Login, NotProven, Proof, Prove, Session};
 use crate::model::desired::{Certificate, Host};
 use crate::model::name::{CertName, Domain, Fingerprint, HostName, VersionNumber};
 use crate::model::observed::{Look, Seen, Served};
@@ -87,20 +88,21 @@ impl Engine {
         name: &HostName,
         installs: Vec<Install>,
         before: BTreeMap<CertName, Vec<Look>>,
+        force: bool,
     ) -> Vec<Outcome> {
         let host = &self.config.desired.hosts[name];
         let began = Instant::now();
         let mut results: BTreeMap<CertName, std::result::Result<Deployed, Problem>> = BTreeMap::new();
         let mut bundles = Vec::new();
         for install in &installs {
-            match blocking(|| self.bundle(install)) {
+            match blocking(|| self.bundle(install, force)) {
                 Ok(bundle) => bundles.push(bundle),
                 Err(error) => {
                     results.insert(install.certificate.clone(), Err(Problem::of(&error)));
                 }
             }
         }
-        let prover = Prover { engine: self, before, seen: Mutex::default() };
+        let prover = Prover { engine: self, unseen: unseen(&before), before, seen: Mutex::default() };
         if !bundles.is_empty() {
             match self.install(host, &bundles, &prover).await {
                 Ok(deployed) => {
@@ -150,18 +152,36 @@ impl Engine {
     }
 
     /// The connection to a host; one for all its transactions of a pass.
-    pub(super) async fn session(&self, host: &Host) -> std::result::Result<Arc<Session>, ConnectError> {
-        let open = lock(&self.sessions).get(&host.name).filter(|session| !session.is_closed()).cloned();
-        if let Some(session) = open {
-            return Ok(session);
-        }
-        let identity: PathBuf = host.identity.clone().unwrap_or_else(|| self.store.ssh_identity());
-        let session = Arc::new(Session::open(host, &identity).await?);
-        lock(&self.sessions).insert(host.name.clone(), session.clone());
-        Ok(session)
+    pub(super) fn session<'a>(
+        &'a self,
+        host: &'a Host,
+    ) -> BoxFuture<'a, std::result::Result<Arc<Session>, ConnectError>> {
+        Box::pin(async move {
+            let open = lock(&self.sessions).get(&host.name).filter(|session| !session.is_closed()).cloned();
+            if let Some(session) = open {
+                return Ok(session);
+            }
+            let via = self.way_to(host).await?;
+            let login = Login {
+                identity: host.identity.clone().unwrap_or_else(|| self.store.ssh_identity()),
+                passphrase: self.config.passphrases.get(&host.name).cloned(),
+                via,
+            };
+            let session = Arc::new(Session::open(host, login).await?);
+            lock(&self.sessions).insert(host.name.clone(), session.clone());
+            Ok(session)
+        })
     }
 
-    fn bundle(&self, install: &Install) -> std::result::Result<Bundle, NotInStore> {
+    /// The session with the host that this one is reached through, if there is one.
+    pub async fn way_to(&self, host: &Host) -> std::result::Result<Option<Arc<Session>>, ConnectError> {
+        match host.via.as_ref().and_then(|via| self.config.desired.hosts.get(via)) {
+            Some(via) => self.session(via).await.map(Some).map_err(behind(host, via)),
+            None => Ok(None),
+        }
+    }
+
+    fn bundle(&self, install: &Install, force: bool) -> std::result::Result<Bundle, NotInStore> {
         let (name, version) = (install.certificate.clone(), install.version);
         let unreadable = |source| NotInStore::Unreadable(install.certificate.clone(), version, source);
         let files = self.store.version(&name, version).map_err(unreadable)?;
@@ -173,6 +193,7 @@ impl Engine {
             certificate: name,
             version,
             fingerprint,
+            force,
             privkey: files.privkey,
             fullchain: files.fullchain,
             cert: files.cert,
@@ -233,6 +254,28 @@ impl Engine {
     }
 }
 
+/// Opens a connection for once; `identity` is the key of those that name none.
+pub(super) fn open<'a>(
+    config: &'a Config,
+    identity: &'a Path,
+    host: &'a Host,
+) -> BoxFuture<'a, std::result::Result<Session, ConnectError>> {
+    Box::pin(async move {
+        let via = match host.via.as_ref().and_then(|via| config.desired.hosts.get(via)) {
+            Some(via) => Some(Arc::new(open(config, identity, via).await.map_err(behind(host, via))?)),
+            None => None,
+        };
+        let identity = host.identity.clone().unwrap_or_else(|| identity.to_owned());
+        let passphrase = config.passphrases.get(&host.name).cloned();
+        Session::open(host, Login { identity, passphrase, via }).await
+    })
+}
+
+fn behind(host: &Host, via: &Host) -> impl FnOnce(ConnectError) -> ConnectError {
+    let (host, via) = (host.name.to_string(), via.name.to_string());
+    move |source| ConnectError::Via { host, via, source: Box::new(source) }
+}
+
 /// Changes the facts by what a transaction came to.
 fn note(
     facts: &mut HostFacts,
@@ -274,9 +317,18 @@ fn note(
 /// Proves by handshakes what a host serves.
 struct Prover<'a> {
     engine: &'a Engine,
+    /// Those that no address answered for before anything was changed: that none answers now says nothing.
+    unseen: BTreeSet<CertName>,
     /// What was seen before the transaction.
     before: BTreeMap<CertName, Vec<Look>>,
     seen: Mutex<BTreeMap<CertName, Vec<Look>>>,
+}
+
+/// The certificates that were looked for and not an answer was had.
+fn unseen(looks: &BTreeMap<CertName, Vec<Look>>) -> BTreeSet<CertName> {
+    let silent = |look: &Look| matches!(look.seen, Seen::Unreachable(_));
+    let silent = looks.iter().filter(|(_, looks)| !looks.is_empty() && looks.iter().all(silent));
+    silent.map(|(name, _)| name.clone()).collect()
 }
 
 /// What was found in place of the new certificate.
@@ -356,6 +408,9 @@ impl Prove for Prover<'_> {
             }
         }
         match silent {
+            Some(found) if self.unseen.contains(name) => {
+                Err(NotProven::Unused(Box::new(Problem::of(&found))))
+            }
             Some(found) => Err(NotProven::Unreachable(Box::new(Problem::of(&found)))),
             None => Ok(Proof { addresses: proven, after: began.elapsed() }),
         }

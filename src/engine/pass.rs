@@ -323,10 +323,11 @@ impl<'a> Pass<'a> {
     fn start_deploying(&mut self, host: HostName, installs: Vec<Install>) {
         self.busy.insert(host.clone());
         let engine = Arc::clone(self.engine);
+        let force = matches!(self.request.deploying, Deploying::Forced(_));
         let before = self.observed.looks.get(&host).cloned().unwrap_or_default();
         engine.tell(Event::Deploying(host.clone(), installs.clone()));
         self.running.push(Box::pin(self.work.begin(async move {
-            let outcomes = engine.deploy(&host, installs, before).await;
+            let outcomes = engine.deploy(&host, installs, before, force).await;
             Done::Deployed(host, outcomes)
         })));
     }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
-use crate::deploy::{Inventory, NginxConfig, Place, Session};
+use crate::deploy::{Inventory, NginxConfig, Place};
 use crate::model::cert::Leaf;
 use crate::model::desired::Host;
 use crate::model::name::{CertName, Domain, Fingerprint, HostName};
@@ -158,8 +158,8 @@ async fn one(config: &Config, state: &State, host: &Host) -> HostScan {
 }
 
 async fn look(config: &Config, host: &Host) -> Result<(NginxConfig, Inventory), Problem> {
-    let identity = host.identity.clone().unwrap_or_else(|| config.store.join("ssh").join("id_ed25519"));
-    let session = Session::open(host, &identity).await.map_err(|error| Problem::of(&error))?;
+    let identity = config.store.join("ssh").join("id_ed25519");
+    let session = super::deploy::open(config, &identity, host).await.map_err(|error| Problem::of(&error))?;
     let looked = async {
         let nginx = session.nginx_config(host).await?;
         let mut places = BTreeSet::from([(Place::Folders, host.directory.clone())]);

@@ -137,12 +137,18 @@ pub struct Host {
     pub port: u16,
     /// SSH user.
     pub user: String,
+    /// Whether that user becomes root by sudo.
+    pub sudo: bool,
+    /// The host through whose SSH server this one is reached.
+    pub via: Option<HostName>,
     /// The private key to log in with; `None` is `ssh/id_ed25519` in the store.
     pub identity: Option<PathBuf>,
     /// Pinned host keys, as `ssh-ed25519 AAAA…`; empty = by `known_hosts`.
     pub host_key: Vec<String>,
     /// Known-hosts files that are asked when nothing is pinned, first to last.
     pub known_hosts: Vec<PathBuf>,
+    /// Who can read keys there.
+    pub access: KeyAccess,
     /// Absolute directory on the host that certificates are installed in.
     pub directory: String,
     /// Command that tests the web server's configuration.
@@ -151,4 +157,32 @@ pub struct Host {
     pub reload: String,
     /// Addresses that are probed; empty = every address of the host at port 443.
     pub verify: Vec<SocketAddr>,
+}
+
+/// Who can read the files of a certificate on a host; the default is nobody but the user that installs them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyAccess {
+    /// The owner of the files, by name or number.
+    pub owner: Option<String>,
+    /// The group of the files, by name or number.
+    pub group: Option<String>,
+    /// Their mode; never one that lets everybody read them.
+    pub mode: u32,
+}
+
+impl Default for KeyAccess {
+    fn default() -> Self {
+        Self { owner: None, group: None, mode: 0o600 }
+    }
+}
+
+impl KeyAccess {
+    /// The mode of the directories that lead to the files: those who may read them must get there.
+    pub fn directory_mode(&self) -> u32 {
+        match self {
+            Self { owner: Some(_), .. } => 0o711,
+            Self { group: Some(_), .. } => 0o710,
+            _ => 0o700,
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod deploy;
 mod dns;
 mod facts;
 mod history;
+mod hosts;
 mod import;
 mod kill;
 mod lifecycle;

@@ -240,11 +240,13 @@ impl World {
             dns = extra.dns,
         );
         for host in &self.hosts {
+            // The user of the tests owns all of the host.
+            let sudo = if extra.host.contains("sudo = ") { "" } else { "sudo = false\n" };
             let _ = write!(
                 text,
                 "\n[host.{name}]\naddress = \"{address}\"\nport = {port}\nuser = \"{user}\"\n\
                  identity = {identity:?}\nhost-key = [\"{host_key}\"]\ndirectory = {live:?}\n\
-                 test = {test:?}\nreload = {reload:?}\nverify = [\"{tls}\"]\n{host}\n",
+                 test = {test:?}\nreload = {reload:?}\nverify = [\"{tls}\"]\n{sudo}{host}\n",
                 name = host.name,
                 address = host.address,
                 port = host.ssh_port,

@@ -110,6 +110,11 @@ pub(crate) fn ssh() -> Result<Program, String> {
     find_or_fetch("ssh", "openssh-client", "usr/bin/ssh")
 }
 
+/// All the tools of small systems in one program.
+pub(crate) fn busybox() -> Result<Program, String> {
+    find_or_fetch("busybox", "busybox", "usr/bin/busybox")
+}
+
 /// A command that runs moto, which stands in for Amazon's services, with Python packages of our own.
 pub(crate) fn moto() -> Result<Command, String> {
     const PACKAGES: [&str; 3] = ["moto==5.*", "flask", "flask-cors"];
@@ -176,7 +181,11 @@ fn fetch(wanted: &Wanted<'_>) -> Result<Program, String> {
         let folder = build_folder()?.join("world");
         let unpacked = folder.join(wanted.package);
         once(&folder, &unpacked, |work| fetch_into(wanted, &folder, work))?;
-        let path = unpacked.join(wanted.file);
+        let mut path = unpacked.join(wanted.file);
+        if !path.is_file() {
+            // Releases from before /bin and /usr/bin were one.
+            path = unpacked.join(wanted.file.trim_start_matches("usr/"));
+        }
         if !path.is_file() {
             return Err(format!("{} is not in the package", path.display()));
         }

@@ -81,7 +81,7 @@ fn unknown_keys_and_tables_are_named() {
         ("[dns.main]", "propogation_check = 'off'", "did you mean \"propagation-check\"?"),
         ("[dns.main]", "keyname = 'x'", "did you mean \"key-name\"?"),
         ("[host.web1]", "adress = 'x'", "did you mean \"address\"?"),
-        ("[host.web1]", "sudo = true", "unknown key \"sudo\""),
+        ("[host.web1]", "password = true", "unknown key \"password\""),
         ("[[certificate]]", "rewew_before = '30d'", "did you mean \"renew-before\"?"),
         ("[[certificate]]", "reuse-keys = true", "did you mean \"reuse-key\"?"),
         ("[[certificate]]", "\"a\\u001b[2Jb\" = 1", "unknown key \"a\\u{1b}[2Jb\""),
@@ -300,6 +300,18 @@ fn probes_need_names_that_are_covered() {
     assert!(
         read(&certificate("domains = ['*.example.org']").replace("hosts = [\"web\"]", "hosts = []")).is_ok()
     );
+}
+
+#[test]
+fn keys_are_never_for_everybody() {
+    let key = |line: &str| with("[host.web1]", line);
+    for bad in ["0644", "0604", "0777", "600", "u=rw", ""] {
+        wrong(&key(&format!("mode = '{bad}'")), "a key is for its owner, and its group at most");
+    }
+    for bad in ["ssl:cert", "$(id)", "-R", "a b", "", "../x"] {
+        wrong(&key(&format!("group = '{bad}'")), "`group` cannot be");
+        wrong(&key(&format!("owner = '{bad}'")), "`owner` cannot be");
+    }
 }
 
 #[test]

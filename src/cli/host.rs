@@ -1,0 +1,150 @@
+//! `certfleet host`
+
+use std::fmt::Write;
+use std::io::{IsTerminal, stdin};
+use std::sync::Arc;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{Exit, Output, Refusal, complain, unknown};
+use crate::config::Config;
+use crate::deploy::error::sudoers_line;
+use crate::deploy::{Presented, host_key, identity, presented};
+use crate::engine::Engine;
+use crate::model::desired::Host;
+use crate::model::name::HostName;
+use crate::model::problem::Problem;
+use crate::render::Progress;
+use crate::store::Store;
+
+/// What to do for a host.
+#[derive(Debug, Subcommand)]
+pub(super) enum HostCommand {
+    /// Show the key of a host and, once it is compared, add it to the first known-hosts file
+    Pin {
+        /// The host, by its name in certs.toml
+        host: String,
+        /// Add it without asking: it is compared already
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Print what the host needs to let us in; makes our SSH key if there is none
+    Setup {
+        /// The host, by its name in certs.toml
+        host: String,
+    },
+}
+
+impl Output {
+    pub(super) async fn host(&self, config: Config, what: &HostCommand) -> Result<Exit, Refusal> {
+        match what {
+            HostCommand::Pin { host, yes } => {
+                let host = find(&config, host)?.clone();
+                self.pin(config, &host, *yes).await
+            }
+            HostCommand::Setup { host } => self.set_up(&config, find(&config, host)?),
+        }
+    }
+
+    async fn pin(&self, config: Config, host: &Host, yes: bool) -> Result<Exit, Refusal> {
+        let via = match &host.via {
+            Some(_) => {
+                let store =
+                    Store::open(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
+                let engine = Engine::new(Arc::new(config), store, Arc::new(Progress::new()), self.wait)
+                    .map_err(|error| Refusal::failed(&error))?;
+                engine.way_to(host).await.map_err(|error| Refusal::problem(&Problem::of(&error)))?
+            }
+            None => None,
+        };
+        let shown =
+            presented(host, via.as_deref()).await.map_err(|error| Refusal::problem(&Problem::of(&error)))?;
+        let (address, key) = match shown {
+            Presented::Known(expected) => {
+                self.print(
+                    &format!("`{}` shows a key that is known: {expected}", host.name),
+                    &json!({ "host": host.name.as_str(), "known": true, "key": expected }),
+                );
+                return Ok(Exit::Done);
+            }
+            Presented::Unknown { address, key } => (address, key),
+        };
+        complain(&format!(
+            "`{}` shows the key\n  {key}\ncompare it on the host itself, on its console or another way that you \
+             trust:\n  ssh-keygen -lf {}",
+            host.name,
+            key.file(),
+        ));
+        if !yes && !agreed() {
+            complain(&format!(
+                "nothing was written; when the two are the same: certfleet host pin {} --yes",
+                host.name
+            ));
+            return Ok(Exit::Attention);
+        }
+        let path =
+            host_key::pin(host, &address, &key).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
+        self.print(
+            &format!("`{}` is pinned in {}: {key}", host.name, path.display()),
+            &json!({
+                "host": host.name.as_str(), "known": false, "key": key.to_string(),
+                "file": path.display().to_string(),
+            }),
+        );
+        Ok(Exit::Done)
+    }
+
+    fn set_up(&self, config: &Config, host: &Host) -> Result<Exit, Refusal> {
+        let file = match &host.identity {
+            Some(file) => file.clone(),
+            None => {
+                let store = Store::open(&config.store);
+                store.map_err(|error| Refusal::problem(&Problem::of(&error)))?.ssh_identity()
+            }
+        };
+        let made = identity::make(&file).and_then(|made| Ok((made, identity::public(&file)?)));
+        let (made, public) = made.map_err(|error| Refusal::problem(&Problem::of(&error)))?;
+        // Who leads to others must be allowed to.
+        let leads = config.desired.hosts.values().any(|other| other.via.as_ref() == Some(&host.name));
+        let line = format!("restrict{} {public}", if leads { ",port-forwarding" } else { "" });
+        let mut text = String::new();
+        if made {
+            let _ = writeln!(text, "made the SSH key {}\n", file.display());
+        }
+        let _ = writeln!(text, "on `{}`, in ~{}/.ssh/authorized_keys:\n\n{line}\n", host.name, host.user);
+        let sudoers = host.sudo.then(|| sudoers_line(&host.user));
+        if let Some(sudoers) = &sudoers {
+            let _ = writeln!(
+                text,
+                "there with `visudo -f /etc/sudoers.d/certfleet` (it makes `{}` root in all but name):\n\n{sudoers}\n",
+                host.user
+            );
+        }
+        let _ = writeln!(text, "then, here: certfleet host pin {}", host.name);
+        self.print(
+            &text,
+            &json!({
+                "host": host.name.as_str(), "user": host.user, "identity": file.display().to_string(), "made": made,
+                "authorized-keys": line, "sudoers": sudoers,
+            }),
+        );
+        Ok(Exit::Done)
+    }
+}
+
+fn find<'a>(config: &'a Config, name: &str) -> Result<&'a Host, Refusal> {
+    let hosts = &config.desired.hosts;
+    let found = hosts.values().find(|host| host.name.as_str() == name);
+    found.ok_or_else(|| unknown("host", name, hosts.keys().map(HostName::as_str)))
+}
+
+/// Whether a person at the terminal says that the keys are the same.
+fn agreed() -> bool {
+    if !stdin().is_terminal() {
+        return false;
+    }
+    complain("are they the same? type `yes`:");
+    let mut answer = String::new();
+    stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes"
+}

@@ -1,0 +1,160 @@
+//! Ways to a host and into it: through another host, by the agent, with a key that has a passphrase.
+
+use std::process::{Child, Command};
+
+use crate::tool::{command, finish};
+use crate::world::made::write_private;
+use crate::world::parts;
+use crate::world::process::run;
+
+use super::*;
+
+const ON_EDGE: &str = "[[certificate]]\ndomains = [\"media.social.test\"]\nhosts = [\"edge\"]\n";
+
+/// `edge` is reached through `core`.
+fn behind(world: &World) -> PathBuf {
+    let config = world.config(ON_EDGE).unwrap();
+    edit(&config, "[host.edge]\n", "[host.edge]\nvia = \"core\"\n");
+    config
+}
+
+#[test]
+fn a_host_behind_another_is_reached_through_it() {
+    let world = world(&["core", "edge"]);
+    let (core, edge) = (world.host("core"), world.host("edge"));
+    let config = behind(&world);
+
+    certfleet(&config, &["renew"]).ended(0);
+
+    assert!(!edge.served(NAME).unwrap().expired());
+    assert_eq!((core.connections(), edge.connections()), (1, 1));
+    assert!(core.served(NAME).unwrap().expired(), "nothing is installed on the way");
+    // Its key is its own: that of the jump host is not good enough.
+    edit(&config, &edge.host_key, &core.host_key);
+    certfleet(&config, &["deploy", "--force"]).ended(1).said("`edge` shows the key").said("expected was");
+    assert_eq!(edge.connections(), 1);
+}
+
+#[test]
+fn a_host_behind_another_is_pinned_through_it() {
+    let world = world(&["core", "edge"]);
+    let edge = world.host("edge");
+    let config = behind(&world);
+    edit(&config, &format!("host-key = [\"{}\"]\n", edge.host_key), "");
+
+    certfleet(&config, &["host", "pin", "edge", "--yes"]).ended(0);
+
+    let known = fs::read_to_string(config.with_file_name("known_hosts")).unwrap();
+    assert_eq!(known, format!("[{}]:{} {}\n", edge.address, edge.ssh_port, edge.host_key));
+    assert_eq!((world.host("core").connections(), edge.connections()), (1, 0));
+}
+
+#[test]
+fn a_way_that_ends_is_told_with_the_place_where_it_ends() {
+    let world = world(&["core", "edge"]);
+    let core = world.host("core");
+    let config = behind(&world);
+    let authorized = core.root.join("ssh/authorized_keys");
+    let key = fs::read_to_string(&authorized).unwrap();
+    fs::write(&authorized, format!("restrict {key}")).unwrap();
+    certfleet(&config, &["renew"]).ended(1).said("`core` does not lead to `edge`").said("port-forwarding");
+
+    // What setup prints for it leads there.
+    fs::write(&authorized, format!("restrict,port-forwarding {key}")).unwrap();
+    certfleet(&config, &["host", "setup", "core"]).ended(0).printed("restrict,port-forwarding ssh-ed25519 ");
+    certfleet(&config, &["deploy"]).ended(0);
+
+    core.stop_sshd();
+    certfleet(&config, &["deploy", "--force"])
+        .ended(1)
+        .said("is reached via `core`")
+        .said("refuses connections");
+}
+
+#[test]
+fn ways_that_lead_nowhere_are_mistakes_of_the_file() {
+    let world = world(&["core", "edge"]);
+    let config = behind(&world);
+    edit(&config, "[host.core]\n", "[host.core]\nvia = \"edge\"\n");
+    certfleet(&config, &["plan"]).ended(2).said("one of them must be reached directly");
+    edit(&config, "via = \"edge\"", "via = \"cor\"");
+    certfleet(&config, &["plan"]).ended(2).said("which is not defined");
+}
+
+#[test]
+fn a_passphrase_opens_the_identity() {
+    let world = world(&["edge"]);
+    let host = world.host("edge");
+    let config = world.config(CERTIFICATE).unwrap();
+    let key = world.dir.path().join("locked");
+    let secret = world.dir.path().join("passphrase");
+    run(parts::ssh_keygen()
+        .unwrap()
+        .command()
+        .args(["-q", "-t", "ed25519", "-N", "open sesame", "-f"])
+        .arg(&key))
+    .unwrap();
+    fs::copy(key.with_extension("pub"), host.root.join("ssh/authorized_keys")).unwrap();
+    edit(&config, &format!("identity = {:?}", host.identity), &format!("identity = {key:?}"));
+    certfleet(&config, &["renew"]).ended(1).said("has a passphrase").said("passphrase = { file");
+
+    write_private(&secret, "wrong\n").unwrap();
+    edit(&config, "[host.edge]\n", &format!("[host.edge]\npassphrase = {{ file = {secret:?} }}\n"));
+    let ran = certfleet(&config, &["deploy"]).ended(1).said("does not open the SSH key");
+    assert!(!ran.err.contains("wrong\n"), "{}", ran.err);
+
+    write_private(&secret, "open sesame\n").unwrap();
+    certfleet(&config, &["deploy"]).ended(0);
+    assert!(!host.served(NAME).unwrap().expired());
+}
+
+/// An agent that is ended with the test.
+struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn without_a_key_of_our_own_the_agent_is_asked() {
+    let world = world(&["edge"]);
+    let host = world.host("edge");
+    let config = world.config(CERTIFICATE).unwrap();
+    edit(&config, &format!("identity = {:?}\n", host.identity), "");
+    let socket = world.dir.path().join("agent");
+    let tool = |name: &str| {
+        let ssh = parts::ssh().unwrap();
+        let mut command = Command::new(ssh.path().with_file_name(name));
+        if let Some(libraries) = ssh.libraries() {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        command
+    };
+    let agent = Agent(
+        tool("ssh-agent")
+            .arg("-D")
+            .arg("-a")
+            .arg(&socket)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let with_agent =
+        |args: &[&str]| finish(command(&config, args).env("SSH_AUTH_SOCK", &socket).spawn().unwrap());
+    let began = std::time::Instant::now();
+    while !socket.exists() {
+        assert!(began.elapsed() < std::time::Duration::from_secs(20), "the agent does not start");
+        std::thread::yield_now();
+    }
+    with_agent(&["renew"]).ended(1).said("the agent of $SSH_AUTH_SOCK has none");
+
+    run(tool("ssh-add").arg("-q").arg(&host.identity).env("SSH_AUTH_SOCK", &socket)).unwrap();
+    with_agent(&["deploy"]).ended(0);
+    assert!(!host.served(NAME).unwrap().expired());
+
+    drop(agent);
+    with_agent(&["deploy", "--force"]).ended(1).said("cannot be asked");
+}
