@@ -27,6 +27,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+pub use account::{AccountFacts, account_facts};
 pub use call::{CallError, RootCause, Violation};
 pub use check::CheckError;
 pub use error::{Cause, CredentialsFault, Doing, Error, Reasons};

@@ -2,6 +2,7 @@
 
 use instant_acme::{Account, ExternalAccountKey, NewAccount, RevocationReason, RevocationRequest};
 use rustls_pki_types::CertificateDer;
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::call::{CallError, Tries, Twice};
@@ -9,8 +10,21 @@ use super::error::{Doing, Error};
 use super::http::Http;
 use super::{Accounts, Binding, Ca};
 use crate::model::desired::Issuer;
-use crate::model::problem::Diagnose;
+use crate::model::problem::{Diagnose, plain};
 use crate::model::state::Reason;
+
+/// What may be shown of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct AccountFacts {
+    /// Its URL at the CA, as CAA records name it (RFC 8657).
+    pub id: String,
+}
+
+/// Reads what may be shown of saved credentials.
+pub fn account_facts(credentials: &str) -> Option<AccountFacts> {
+    let facts: AccountFacts = serde_json::from_str(credentials).ok()?;
+    Some(AccountFacts { id: plain(&facts.id) })
+}
 
 impl Ca {
     /// Registers a new account and saves it, in place of one that is saved already.

@@ -7,11 +7,11 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{Exit, Output, Refusal, unknown};
-use crate::acme::account_url;
+use crate::acme::account_facts;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::model::name::IssuerName;
-use crate::model::problem::{Problem, plain};
+use crate::model::problem::Problem;
 use crate::render::Progress;
 use crate::store::Store;
 
@@ -49,7 +49,7 @@ impl Output {
                     .map_err(|error| Refusal::problem(&Problem::of(&error)))?,
                 None => None,
             };
-            let id = saved.and_then(|saved| account_url(&saved)).map(|url| plain(&url));
+            let id = saved.and_then(|saved| account_facts(&saved)).map(|facts| facts.id);
             let shown = id.as_deref().unwrap_or("none yet; the first order registers it");
             let _ = writeln!(
                 text,
@@ -86,7 +86,7 @@ impl Output {
         let engine = Engine::new(Arc::new(config), store.clone(), Arc::new(Progress::new()), self.wait)
             .map_err(|error| Refusal::failed(&error))?;
         engine.register(&issuer.name).await.map_err(|error| Refusal::problem(&Problem::of(&*error)))?;
-        let id = account()?.and_then(|saved| account_url(&saved)).map(|url| plain(&url)).unwrap_or_default();
+        let id = account()?.and_then(|saved| account_facts(&saved)).map(|facts| facts.id).unwrap_or_default();
         let text = format!("{}: registered {id}\n", issuer.name);
         self.print(&text, &json!({ "issuer": issuer.name, "account": id }));
         Ok(Exit::Done)

@@ -59,8 +59,6 @@ pub enum Event {
     PutBack(CertName, HostName, VersionNumber, Problem),
     /// Not installed.
     DeployFailed(CertName, HostName, VersionNumber, Problem),
-    /// The CA has revoked a version.
-    Revoked(CertName, VersionNumber, Reason),
     /// An account was made at an issuer.
     Registered(IssuerName),
     /// The run was told to end.

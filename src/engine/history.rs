@@ -8,7 +8,6 @@ use super::event::{Event, Listener};
 use crate::model::history::{Author, Entry, How, What, Wrong};
 use crate::model::name::{CertName, VersionNumber};
 use crate::model::problem::plain;
-use crate::model::state::Reason;
 use crate::store::Store;
 
 /// Tells a listener, and writes down what is worth remembering.
@@ -49,9 +48,6 @@ impl Told {
                 detail: Some("the next issuer is asked".to_owned()),
                 ..of(What::IssueFailed, name)
             },
-            Event::Revoked(name, number, reason) => {
-                Entry { detail: Some(reason_word(*reason)), ..version(What::Revoked, name, *number) }
-            }
             Event::Served(name, host, number, looks, _) => Entry {
                 host: Some(host.clone()),
                 detail: Some(match looks {
@@ -112,11 +108,6 @@ impl Listener for Told {
             note(&self.store, &entry);
         }
     }
-}
-
-fn reason_word(reason: Reason) -> String {
-    let known = Reason::ALL.iter().find(|(_, known)| *known == reason);
-    known.map_or_else(String::new, |(word, _)| (*word).to_owned())
 }
 
 /// Writes an entry. One that cannot be written is said, and stops nothing: a renewal is worth more.

@@ -141,7 +141,6 @@ impl Engine {
             .ok_or_else(|| RevokeError::NoCertificate { certificate: name.clone(), number })?;
         let ca = self.ca(issuer).await.map_err(|error| RevokeError::Ca(name.clone(), error))?;
         ca.revoke(&der, reason).await.map_err(|error| RevokeError::Ca(name.clone(), Arc::new(error)))?;
-        self.tell(Event::Revoked(name.clone(), number, reason));
 
         let mut known = self.store.certificate(name).map_err(load)?;
         let version = Version { revoked: Some(Revoked { at: Timestamp::now(), reason }), ..version };

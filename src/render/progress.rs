@@ -171,7 +171,6 @@ impl Listener for Progress {
             Event::DeployFailed(_, host, _, why) | Event::PutBack(_, host, _, why) => {
                 Line::Failed(host.to_string(), failed_deploy(why))
             }
-            Event::Revoked(name, number, _) => Line::Said(format!("{name}: version {number} is revoked")),
             Event::Registered(issuer) => Line::Said(format!("{issuer}: account registered")),
             Event::Ending => Line::Said("ending: removing challenge records first".into()),
         });
