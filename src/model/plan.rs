@@ -373,7 +373,8 @@ fn issuing<'a>(
         _ => match reason(certificate, known, desired, now) {
             Ok(because) => because,
             Err((at, rule)) => {
-                return match cut_off(known, certificate, desired) {
+                let is_next = |issuer: &&IssuerName| matches!(turn(certificate, known, desired, request, now), Turn::Of(next) if next == *issuer);
+                return match cut_off(known, certificate, desired).filter(is_next) {
                     Some(issuer) => Decision::Act((Because::Unfinished, issuer)),
                     None => Decision::Wait(Waiting::NotDue(name(), at, rule)),
                 };

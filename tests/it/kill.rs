@@ -51,7 +51,7 @@ fn killed_at_any_moment_the_next_run_converges_and_no_certificate_is_lost() {
             can_start(host);
         }
         // Mostly several are killed in a row before one may go on.
-        if chance.next() % 3 != 0 && round + 1 < ROUNDS {
+        if !chance.next().is_multiple_of(3) && round + 1 < ROUNDS {
             continue;
         }
         let began = Instant::now();
