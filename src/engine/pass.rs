@@ -12,7 +12,7 @@ use super::apart::Apart;
 use super::{Engine, Event, Summary, deploy, issue};
 use crate::model::name::{CertName, HostName, IssuerName, VersionNumber};
 use crate::model::observed::{Look, Observed};
-use crate::model::plan::{Action, Deploying, Install, Issuing, Plan, Request, plan};
+use crate::model::plan::{Action, Deploying, Install, Issuing, Plan, Request, Waiting, plan};
 use crate::model::problem::Problem;
 use crate::model::state::State;
 
@@ -334,7 +334,13 @@ impl<'a> Pass<'a> {
 
     /// What it came to; what waits is what a new plan would still leave waiting.
     pub(super) fn end(mut self) -> (Summary, Observed, Apart) {
-        self.summary.waiting = self.ask(None, None, self.request.issuing, self.request.deploying).waiting;
+        for waiting in self.ask(None, None, self.request.issuing, self.request.deploying).waiting {
+            match waiting {
+                // Asked for, and not done.
+                Waiting::Unreadable(name, host, problem) => self.summary.failed.push((name, host, problem)),
+                waiting => self.summary.waiting.push(waiting),
+            }
+        }
         (self.summary, self.observed, self.work)
     }
 }

@@ -96,7 +96,9 @@ fn happened(summary: &Summary, now: Timestamp) -> BTreeMap<&CertName, Block> {
             None => (&mut block.head, "    "),
         };
         lines.push(line);
-        if host.is_some() {
+        if problem.code.starts_with("store.") {
+            // Its remedy says what comes next.
+        } else if host.is_some() {
             lines.push(format!("{indent}next: every pass tries again, without a new order"));
         } else if let Some(next) = next_of(name, problem, summary) {
             lines.push(format!("{indent}next: {next}"));

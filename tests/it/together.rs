@@ -67,6 +67,30 @@ fn runs_at_once_make_one_order_for_one_wish_and_leave_hosts_with_the_newest() {
 }
 
 #[test]
+fn a_host_whose_facts_are_damaged_is_left_alone_and_said_and_the_other_goes_on() {
+    let (world, config) = two_hosts();
+    certfleet(&config, &["renew"]).ended(0);
+    let facts = world.store().join("hosts").join("sally.json");
+    let whole = std::fs::read(&facts).unwrap();
+    std::fs::write(&facts, &whole[..whole.len() / 2]).unwrap();
+    let before = world.host("sally").served(NAMES[0]).unwrap();
+
+    for arguments in [&["renew", "--force", NAMES[0]][..], &["deploy"], &["run", "--once"]] {
+        certfleet(&config, arguments)
+            .ended(1)
+            .said(&format!("{} is damaged: its end is missing", facts.display()))
+            .printed(&format!("{} on sally: FAILED", NAMES[0]));
+    }
+
+    certfleet(&config, &["plan"]).ended(3).printed("media.social.test on sally: nothing is deployed there");
+    assert_eq!(world.host("sally").served(NAMES[0]).unwrap(), before);
+    assert_ne!(world.host("esme").served(NAMES[0]).unwrap(), before);
+    std::fs::write(&facts, &whole).unwrap();
+    certfleet(&config, &["run", "--once"]).ended(0);
+    consistent(&world, "after the repair");
+}
+
+#[test]
 fn a_disk_that_takes_no_more_tears_nothing_and_is_made_good_by_the_next_run() {
     // Long names, so that the chain is larger than all that is written before there is one.
     let names: Vec<String> =
@@ -78,7 +102,7 @@ fn a_disk_that_takes_no_more_tears_nothing_and_is_made_good_by_the_next_run() {
         ))
         .unwrap();
     // In 512 bytes: not even a store; all but the chain.
-    for (blocks, orders) in [(4, 0), (9, 1)] {
+    for (blocks, orders) in [(4, 0), (8, 1)] {
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
         let limited = command(&config, &["renew"]);
         let mut shell = Command::new("sh");

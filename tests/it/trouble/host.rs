@@ -105,9 +105,10 @@ fn a_frozen_host_and_a_closed_one_delay_nobody_and_are_caught_up() {
         .said("hint: is sshd running there? `port` in [host.esme] says where")
         .said("next: the version stays in the store; every pass tries again, without a new order");
     let frozen = when(&ran, "`sally` did not answer within");
-    for served in
-        ["cdn-frankfurt-1: media.social.test version 1: serves it", "cdn-fremont-1: media.social.test"]
-    {
+    for served in [
+        "media.social.test on cdn-frankfurt-1: version 1: serves it",
+        "media.social.test on cdn-fremont-1: version 1",
+    ] {
         assert!(when(&ran, served) < frozen, "waited for the frozen one:\n{}", ran.err);
     }
     for host in &world.hosts {
@@ -140,7 +141,7 @@ fn an_address_that_swallows_everything_holds_up_neither_issuing_nor_other_hosts(
 
     let looked = when(&ran, "sally: deploying");
     assert!(when(&ran, "media.social.test: version 1 issued") < looked, "{}", ran.err);
-    assert!(when(&ran, "esme: media.social.test version 1: serves it") < looked, "{}", ran.err);
+    assert!(when(&ran, "media.social.test on esme: version 1: serves it") < looked, "{}", ran.err);
     // It was silent before, so its silence says nothing against what the other address serves.
     ran.ended(0)
         .printed(&format!("media.social.test on sally: installed and served, but {hole_at} does not answer"));
