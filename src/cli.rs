@@ -332,7 +332,8 @@ impl Output {
         let engine = Engine::new(Arc::new(config), store, Arc::new(Progress::new()), self.wait)
             .map_err(|error| Refusal::failed(&error))?
             .run_by(how);
-        let summary = engine.pass(&request, told_to_end()).await.map_err(|error| Refusal::failed(&error))?;
+        let summary =
+            Arc::new(engine).pass(&request, told_to_end()).await.map_err(|error| Refusal::failed(&error))?;
         let now = Timestamp::now();
         self.print(&render::summary_text(&summary, now), &render::summary_json(&summary, now));
         Ok(exit_of(&summary))
@@ -413,7 +414,7 @@ fn exit_of(summary: &Summary) -> Exit {
         Exit::Failed
     } else if !summary.locked.is_empty() {
         Exit::Locked
-    } else if summary.waiting.iter().any(Waiting::needs_person) {
+    } else if summary.waiting.iter().any(Waiting::needs_person) || !summary.unreadable_debts.is_empty() {
         Exit::Attention
     } else {
         Exit::Done
@@ -469,13 +470,16 @@ fn unknown<'a>(what: &str, text: &str, known: impl Iterator<Item = &'a str>) -> 
 /// Resolves when the process is told to end.
 async fn told_to_end() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    // Hanging up, too: a connection to this machine that breaks is no reason to leave records in DNS.
+    let (Ok(mut term), Ok(mut int), Ok(mut hup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
     else {
         return std::future::pending().await;
     };
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
+        _ = hup.recv() => {}
     }
 }
 

@@ -382,9 +382,9 @@ pub(super) fn ari_id(text: &str) -> Option<CertificateIdentifier<'_>> {
 }
 
 /// Types with which CAs refuse an order because of its `replaces` (RFC 9773 section 5; Boulder
-/// says `unauthorized` for a certificate of another account, `malformed` for an unknown one).
-/// Pebble says `serverInternal` of a predecessor that it does not know (any more).
-const NOT_REPLACEABLE: [&str; 4] = ["alreadyReplaced", "malformed", "serverInternal", "unauthorized"];
+/// says `unauthorized` for a certificate of another account, `malformed` for an unknown one; Pebble
+/// `serverInternal` when it does not find it).
+const NOT_REPLACEABLE: [&str; 4] = ["alreadyReplaced", "malformed", "unauthorized", "serverInternal"];
 /// A token has at least 22 characters (RFC 8555 section 8.3); those in use have 43.
 const MAX_TOKEN: usize = 512;
 /// Pebble 2.10 is known to hang when it is asked faster.

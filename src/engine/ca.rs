@@ -11,6 +11,7 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use super::apart::blocking;
 use super::issue::{LOCK_RETRY, boxed};
 use super::{Engine, Event, Listener, lock};
 use crate::acme::{self, Binding, Ca};
@@ -94,7 +95,7 @@ impl Engine {
         let Ok(mut known) = self.store.certificate(name) else { return };
         if known.newest().is_some_and(|(_, version)| version.fingerprint == fingerprint) {
             known.renewal_info = Some(info);
-            if let Err(error) = self.store.save_certificate(&cert_lock, &known) {
+            if let Err(error) = blocking(|| self.store.save_certificate(&cert_lock, &known)) {
                 tracing::warn!(certificate = %name, "cannot note the CA's renewal window: {error}");
             }
         }

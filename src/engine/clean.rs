@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Engine;
+use super::apart::blocking;
+use super::{Engine, Event};
 use crate::dns::{Account, Change, PropagationCheck, TxtRecord, View};
 use crate::model::name::{CertName, DnsAccountName};
 use crate::model::plan::Request;
 use crate::model::problem::{Blame, Diagnose, Problem, Retry};
 use crate::model::state::TxtDebt;
+use crate::store::LockError;
 
 /// For removing the records of one certificate.
 const CLEAN_UP: Duration = Duration::from_secs(30);
@@ -54,11 +56,11 @@ impl Engine {
     /// Removes what an earlier run left. Another process that is using the records holds the
     /// certificate's lock: then they are not left, and this does nothing.
     pub(super) async fn clean_up(&self, name: &CertName) -> Result<usize, Problem> {
-        let Ok(_held) = self.store.lock_certificate(name, "removing challenge records", Timestamp::now())
-        else {
-            return Ok(0);
-        };
-        self.clean_up_of(name).await
+        match self.store.lock_certificate(name, "removing challenge records", Timestamp::now()) {
+            Ok(_held) => self.clean_up_of(name).await,
+            Err(LockError::Held(_)) => Ok(0),
+            Err(error) => Err(Problem::of(&error)),
+        }
     }
 
     /// Removes every noted record of a certificate whose lock is ours; tells how many.
@@ -95,7 +97,7 @@ impl Engine {
                         }
                     }
                 }
-                self.store.settle_debt(debt).map_err(|error| Problem::of(&error))
+                blocking(|| self.store.settle_debt(debt)).map_err(|error| Problem::of(&error))
             }
         });
         let results = futures::future::join_all(removals).await;
@@ -121,6 +123,12 @@ impl Engine {
         let Ok((debts, _unreadable)) = self.store.debts() else { return };
         let names: std::collections::BTreeSet<CertName> =
             debts.into_iter().map(|debt| debt.certificate).filter(|name| request.selects(name)).collect();
-        futures::future::join_all(names.iter().map(|name| self.clean_up(name))).await;
+        futures::future::join_all(names.iter().map(|name| async move {
+            match self.clean_up(name).await {
+                Ok(_) => {}
+                Err(problem) => self.tell(Event::CleanUpFailed(name.clone(), problem)),
+            }
+        }))
+        .await;
     }
 }

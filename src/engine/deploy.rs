@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 
+use super::apart::blocking;
 use super::{Engine, Event, lock};
 use crate::config::Config;
 use crate::deploy::{self, Bundle, ConnectError, Deployed, Login, NotProven, Proof, Prove, Session};
@@ -51,26 +52,32 @@ pub(super) enum Result {
     Failed(Problem),
 }
 
-/// A version cannot be read from the store.
+/// A version cannot be taken from the store.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read version {version} of `{name}` from the store")]
-struct Unreadable {
-    name: CertName,
-    version: VersionNumber,
-    source: LoadError,
+enum NotInStore {
+    #[error("cannot read version {1} of `{0}` from the store")]
+    Unreadable(CertName, VersionNumber, #[source] LoadError),
+    #[error("version {1} of `{0}` is no longer in the store")]
+    Gone(CertName, VersionNumber),
 }
 
-impl Diagnose for Unreadable {
+impl Diagnose for NotInStore {
     fn code(&self) -> &'static str {
-        self.source.code()
+        match self {
+            Self::Unreadable(_, _, source) => source.code(),
+            Self::Gone(..) => "store.version-gone",
+        }
     }
 
     fn blame(&self) -> Blame {
-        self.source.blame()
+        Blame::Machine
     }
 
     fn hint(&self) -> Option<String> {
-        self.source.hint()
+        match self {
+            Self::Unreadable(_, _, source) => source.hint(),
+            Self::Gone(name, _) => Some(format!("run `certfleet deploy {name}` for the newest one")),
+        }
     }
 }
 
@@ -88,7 +95,7 @@ impl Engine {
         let mut results: BTreeMap<CertName, std::result::Result<Deployed, Problem>> = BTreeMap::new();
         let mut bundles = Vec::new();
         for install in &installs {
-            match self.bundle(install, force) {
+            match blocking(|| self.bundle(install, force)) {
                 Ok(bundle) => bundles.push(bundle),
                 Err(error) => {
                     results.insert(install.certificate.clone(), Err(Problem::of(&error)));
@@ -174,13 +181,14 @@ impl Engine {
         }
     }
 
-    fn bundle(&self, install: &Install, force: bool) -> std::result::Result<Bundle, Unreadable> {
+    fn bundle(&self, install: &Install, force: bool) -> std::result::Result<Bundle, NotInStore> {
         let (name, version) = (install.certificate.clone(), install.version);
-        let unreadable = |source| Unreadable { name: install.certificate.clone(), version, source };
+        let unreadable = |source| NotInStore::Unreadable(install.certificate.clone(), version, source);
         let files = self.store.version(&name, version).map_err(unreadable)?;
         let known = self.store.certificate(&name).map_err(unreadable)?;
-        let fingerprint =
-            known.versions.get(&version).map_or(Fingerprint([0; 32]), |version| version.fingerprint);
+        let Some(fingerprint) = known.versions.get(&version).map(|version| version.fingerprint) else {
+            return Err(NotInStore::Gone(name, version));
+        };
         Ok(Bundle {
             certificate: name,
             version,
@@ -203,9 +211,10 @@ impl Engine {
         took: Duration,
     ) -> Vec<Outcome> {
         let now = Timestamp::now();
+        let mut installs = installs;
         let (mut outcomes, mut events) = (Vec::new(), Vec::new());
-        let saved = self.store.update_host(host, |facts| {
-            for install in installs {
+        let mut settle = |facts: &mut BTreeMap<CertName, HostFacts>| {
+            for install in std::mem::take(&mut installs) {
                 let Install { certificate, version, .. } = install;
                 let Some(result) = results.remove(&certificate) else { continue };
                 let fingerprint = bundles
@@ -233,11 +242,13 @@ impl Engine {
                 });
                 outcomes.push(Outcome { certificate, version, facts: Some(known.clone()), looks, result });
             }
-        });
-        if let Err(error) = saved {
+        };
+        if let Err(error) = blocking(|| self.store.update_host(host, &mut settle)) {
             // What is on the host can be observed again; that it is not noted costs one transaction.
-            tracing::warn!(host = %host, "cannot note what was deployed: {error}");
+            settle(&mut BTreeMap::new());
+            self.tell(Event::NotNoted(Problem::of(&error)));
         }
+        // Not while the store is locked: who reads us may be slow.
         events.into_iter().for_each(|event| self.tell(event));
         outcomes
     }

@@ -1,5 +1,6 @@
 //! What happens during a pass, as it happens: shown as progress, kept for the summary.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -61,6 +62,10 @@ pub enum Event {
     DeployFailed(CertName, HostName, VersionNumber, Problem),
     /// An account was made at an issuer.
     Registered(IssuerName),
+    /// What was done could not be written down; it is done nevertheless.
+    NotNoted(Problem),
+    /// Something in the store that cannot be read, or is odd; what depends on it is left alone.
+    Oddity(Problem),
     /// The run was told to end.
     Ending,
 }
@@ -76,8 +81,8 @@ pub trait Listener: Send + Sync {
 pub struct Summary {
     /// Versions that were issued.
     pub issued: Vec<(CertName, VersionNumber, Timestamp)>,
-    /// What is now served where, proven from outside.
-    pub served: Vec<(CertName, HostName, VersionNumber)>,
+    /// What is now served where, and the addresses where that was seen; none when it is not to be probed.
+    pub served: Vec<(CertName, HostName, VersionNumber, Vec<SocketAddr>)>,
     /// What was installed but is not used yet.
     pub pending: Vec<(CertName, HostName, Problem)>,
     /// What failed; without a host: issuing or cleaning up.
@@ -86,6 +91,8 @@ pub struct Summary {
     pub locked: Vec<(CertName, String)>,
     /// What waits, and why.
     pub waiting: Vec<Waiting>,
+    /// Noted challenge records that cannot be read: they may still be in DNS.
+    pub unreadable_debts: Vec<Problem>,
     /// Whether the pass was cut short by a signal.
     pub interrupted: bool,
 }

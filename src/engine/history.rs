@@ -4,11 +4,11 @@ use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 
+use super::apart::blocking;
 use super::event::{Event, Listener};
 use crate::model::history::{Author, Entry, How, What, Wrong};
 use crate::model::name::{CertName, VersionNumber};
 use crate::model::problem::plain;
-use crate::model::state::Reason;
 use crate::store::Store;
 
 /// Tells a listener, and writes down what is worth remembering.
@@ -96,6 +96,8 @@ impl Told {
             | Event::RehearsalFailed(..)
             | Event::HostTested(_)
             | Event::HostFailed(..)
+            | Event::NotNoted(_)
+            | Event::Oddity(_)
             | Event::Deploying(..)
             | Event::Ending => return None,
         })
@@ -105,9 +107,11 @@ impl Told {
 impl Listener for Told {
     fn notice(&self, event: &Event) {
         self.listener.notice(event);
-        if let Some(entry) = self.entry(event, Timestamp::now()) {
-            note(&self.store, &entry);
-        }
+        blocking(|| {
+            if let Some(entry) = self.entry(event, Timestamp::now()) {
+                note(&self.store, &entry);
+            }
+        });
     }
 }
 

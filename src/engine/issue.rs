@@ -1,21 +1,26 @@
 //! Issuing one certificate: one attempt, under its lock, with everything durable before its effect.
 
-use std::sync::{Arc, Mutex};
+mod error;
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use self::error::Error;
+use super::apart::blocking;
 use super::solve::Answers;
 use super::{Engine, Event, lock};
 use crate::acme::{self, Ca, Issued, Journal, Step, Wanted};
 use crate::model::desired::{Certificate, Issuer};
 use crate::model::name::{CertName, IssuerName, VersionNumber};
 use crate::model::plan::{Action, Because, Deploying, Issuing, Request, plan};
-use crate::model::problem::{Blame, Diagnose, Problem, Retry};
+use crate::model::problem::{Diagnose, Problem};
 use crate::model::schedule::{self, NextAttempt};
 use crate::model::state::{CertState, Failure, OpenOrder, Reason, State, Version};
-use crate::store::{CertLock, Holder, LoadError, LockError, SaveError, VersionFiles};
+use crate::store::{CertLock, Holder, LockError, SaveError, VersionFiles};
 
 /// For one order, from the first request to the certificate; the CA's own steps have shorter ones.
 const ORDER: Duration = Duration::from_secs(15 * 60);
@@ -34,92 +39,6 @@ pub(super) enum Outcome {
     Failed { problem: Problem, next: Option<Timestamp>, known: Option<CertState> },
     /// Another process kept the lock for longer than we wait.
     Locked(String),
-}
-
-/// Why an attempt failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    /// The CA's side.
-    #[error("cannot issue `{0}`")]
-    Acme(CertName, #[source] acme::Error),
-    /// Making the key.
-    #[error("cannot make a key for `{0}`")]
-    Key(CertName, #[source] acme::KeyError),
-    /// Connecting to the CA; shared by all certificates that wait for it.
-    #[error("cannot issue `{0}`")]
-    Ca(CertName, #[source] Arc<acme::Error>),
-    /// Taking longer than an order may.
-    #[error("cannot issue `{certificate}`: gave up after {} minutes", ORDER.as_secs() / 60)]
-    Deadline {
-        /// The certificate.
-        certificate: CertName,
-    },
-    /// Writing to the store.
-    #[error("cannot note the progress of `{0}` in the store")]
-    Save(CertName, #[source] SaveError),
-    /// Reading from the store.
-    #[error("cannot read what the store knows of `{0}`")]
-    Load(CertName, #[source] LoadError),
-    /// Locking.
-    #[error("cannot lock `{0}`")]
-    Lock(CertName, #[source] LockError),
-}
-
-impl Error {
-    /// Whether another issuer may do better: it was this one that failed, not we or our DNS.
-    fn is_of_the_issuer(&self) -> bool {
-        match self {
-            Self::Acme(_, error) => error.is_of_the_issuer(),
-            Self::Ca(_, error) => error.is_of_the_issuer(),
-            Self::Key(..) | Self::Deadline { .. } | Self::Save(..) | Self::Load(..) | Self::Lock(..) => false,
-        }
-    }
-}
-
-impl Diagnose for Error {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Acme(_, error) => error.code(),
-            Self::Key(_, error) => error.code(),
-            Self::Ca(_, error) => error.code(),
-            Self::Deadline { .. } => "acme.timeout",
-            Self::Save(_, error) => error.code(),
-            Self::Load(_, error) => error.code(),
-            Self::Lock(_, error) => error.code(),
-        }
-    }
-
-    fn blame(&self) -> Blame {
-        match self {
-            Self::Acme(_, error) => error.blame(),
-            Self::Key(_, error) => error.blame(),
-            Self::Ca(_, error) => error.blame(),
-            Self::Deadline { .. } => Blame::Issuer,
-            Self::Save(_, error) => error.blame(),
-            Self::Load(_, error) => error.blame(),
-            Self::Lock(_, error) => error.blame(),
-        }
-    }
-
-    fn retry(&self) -> Retry {
-        match self {
-            Self::Acme(_, error) => error.retry(),
-            Self::Ca(_, error) => error.retry(),
-            _ => Retry::Backoff,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Acme(_, error) => error.hint(),
-            Self::Key(_, error) => error.hint(),
-            Self::Ca(_, error) => error.hint(),
-            Self::Deadline { .. } => None,
-            Self::Save(_, error) => error.hint(),
-            Self::Load(_, error) => error.hint(),
-            Self::Lock(_, error) => error.hint(),
-        }
-    }
 }
 
 impl Engine {
@@ -141,6 +60,10 @@ impl Engine {
             Err(error) => return failed(&Error::Load(name.clone(), error)),
         };
         let Some((because, issuer)) = self.still_wanted(name, &known, request) else {
+            // The process that was faster may have died before it removed its records.
+            if let Err(problem) = self.clean_up_of(name).await {
+                self.tell(Event::CleanUpFailed(name.clone(), problem));
+            }
             return already_done(known, request);
         };
         let issuer = &self.config.desired.issuers[&issuer];
@@ -229,10 +152,10 @@ impl Engine {
             true => drop(known.failures.insert(issuer.name.clone(), failure)),
             false => known.failure = Some(failure),
         }
-        let saved = self.store.save_certificate(cert_lock, &known);
+        let saved = blocking(|| self.store.save_certificate(cert_lock, &known));
         if let Err(error) = saved {
             // The first problem is the one to mend; that it could not be noted is said beside it.
-            self.tell(Event::CleanUpFailed(certificate.name.clone(), Problem::of(&error)));
+            self.tell(Event::NotNoted(Problem::of(&error)));
         }
         Outcome::Failed { problem, next, known: Some(known) }
     }
@@ -246,7 +169,7 @@ impl Engine {
         let until = Instant::now() + self.lock_wait;
         let mut said = None;
         loop {
-            match self.store.lock_certificate(name, doing, Timestamp::now()) {
+            match blocking(|| self.store.lock_certificate(name, doing, Timestamp::now())) {
                 Ok(held) => return Ok(Some(held)),
                 Err(LockError::Held(holder)) => {
                     let holder = in_words(holder);
@@ -311,7 +234,7 @@ impl Attempt<'_> {
             lock(&self.known).order = None;
             return Ok(None);
         }
-        let key_pem = self.new_key(issuer)?;
+        let key_pem = blocking(|| self.new_key(issuer))?;
         self.order(&ca, issuer, key_pem, None).await.map(Some)
     }
 
@@ -353,7 +276,7 @@ impl Attempt<'_> {
                 issued.offered.clone(),
             ));
         }
-        self.keep(issuer, issued, key_pem)
+        blocking(|| self.keep(issuer, issued, key_pem))
     }
 
     /// The key of the open order, if there is one for just this, and its URL if the CA has given one.
@@ -440,7 +363,9 @@ impl Attempt<'_> {
             cert: issued.cert,
             chain: issued.chain,
         };
-        store.save_version(self.cert_lock, number, &files).map_err(save)?;
+        store
+            .save_version(self.cert_lock, number, &files)
+            .map_err(|error| Error::Keep(self.name().clone(), error))?;
         known.versions.insert(
             number,
             Version {
@@ -461,11 +386,34 @@ impl Attempt<'_> {
         known.failure = None;
         known.failures.clear();
         known.renewal_info = None;
+        let pruned = self.forget_old(&mut known);
         store.save_certificate(self.cert_lock, &known).map_err(save)?;
+        if pruned && let Err(error) = self.prune(&known) {
+            tracing::warn!(certificate = %self.name(), "cannot remove old versions: {error}");
+        }
         if let Err(error) = store.drop_order_key(self.cert_lock) {
             tracing::warn!(certificate = %self.name(), "cannot remove the key of the finished order: {error}");
         }
         Ok(number)
+    }
+
+    /// Leaves out the versions that nobody needs any more; whether there were any.
+    fn forget_old(&self, known: &mut CertState) -> bool {
+        let now = Timestamp::now();
+        if known.disposable(&BTreeSet::new(), now).is_empty() {
+            return false;
+        }
+        // What some host may have is kept, and so is everything while that cannot be known.
+        let Ok(installed) = self.engine.store.installed_versions(self.name()) else { return false };
+        let disposable = known.disposable(&installed, now);
+        known.versions.retain(|number, _| !disposable.contains(number));
+        !disposable.is_empty()
+    }
+
+    /// Removes the files of all versions that are no longer known.
+    fn prune(&self, known: &CertState) -> Result<(), SaveError> {
+        let keep: Vec<VersionNumber> = known.versions.keys().copied().collect();
+        self.engine.store.prune_versions(self.cert_lock, &keep)
     }
 }
 
@@ -475,7 +423,7 @@ impl Journal for Attempt<'_> {
         if let Some(order) = &mut known.order {
             order.url = Some(url.to_owned());
         }
-        self.engine.store.save_certificate(self.cert_lock, &known).map_err(boxed)
+        blocking(|| self.engine.store.save_certificate(self.cert_lock, &known)).map_err(boxed)
     }
 }
 

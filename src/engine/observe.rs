@@ -157,8 +157,10 @@ impl Observer {
     }
 
     /// Keeps what was seen for `report`; of what was not looked at, what was known before.
-    pub(super) fn record(&self, store: &Store, seen: Observed) {
+    pub(super) fn record(&self, store: &Store, request: &Request, seen: Observed) {
         let mut all = store.observed();
+        // What is not said any more of those that were looked at is over.
+        all.untrusted.retain(|name, _| !request.selects(name));
         for (host, looks) in seen.looks {
             all.looks.entry(host).or_default().extend(looks);
         }

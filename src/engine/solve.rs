@@ -7,6 +7,7 @@ use futures::future::try_join_all;
 use jiff::Timestamp;
 
 use super::Engine;
+use super::apart::blocking;
 use super::clean::NoAccount;
 use super::issue::boxed;
 use crate::acme::{Challenge, Solver};
@@ -52,7 +53,7 @@ impl Solver for Answers<'_> {
                     since: Timestamp::now(),
                     proof: Some(challenge.proof.clone()),
                 };
-                engine.store.add_debt(&debt).map_err(boxed)?;
+                blocking(|| engine.store.add_debt(&debt)).map_err(boxed)?;
                 changes.push(Change::Add(TxtRecord {
                     zone: debt.zone,
                     owner: debt.owner,

@@ -190,6 +190,8 @@ pub enum Waiting {
     Revoked(CertName, Timestamp),
     /// The newest version is valid only from that time.
     NotYetValid(CertName, Timestamp),
+    /// What the store has of the certificate, or of the host, cannot be read.
+    Unreadable(CertName, Option<HostName>, Problem),
     /// TXT records are left, and the account that could remove them is not in certs.toml.
     Stranded(CertName, DnsAccountName, usize),
 }
@@ -217,6 +219,7 @@ impl Waiting {
                 | Self::NothingToDeploy(..)
                 | Self::Revoked(..)
                 | Self::Stranded(..)
+                | Self::Unreadable(..)
         )
     }
 
@@ -227,7 +230,8 @@ impl Waiting {
             | Self::Downgrade(_, host, _)
             | Self::Narrower(_, host)
             | Self::Pending(_, host)
-            | Self::Unreachable(_, host, _) => Some(host),
+            | Self::Unreachable(_, host, _)
+            | Self::Unreadable(_, Some(host), _) => Some(host),
             _ => None,
         }
     }
@@ -247,6 +251,7 @@ impl Waiting {
             | Self::NothingToDeploy(name, ..)
             | Self::Revoked(name, _)
             | Self::NotYetValid(name, ..)
+            | Self::Unreadable(name, ..)
             | Self::Stranded(name, ..) => name,
         }
     }
@@ -265,6 +270,11 @@ pub fn plan(
     let nothing = CertState::default();
     for certificate in desired.certificates.values() {
         if !request.selects(&certificate.name) {
+            continue;
+        }
+        if let Some(problem) = state.unreadable.get(&certificate.name) {
+            let (name, problem) = (certificate.name.clone(), problem.clone());
+            plan.waiting.push(Waiting::Unreadable(name, None, problem));
             continue;
         }
         let known = state.certificates.get(&certificate.name).unwrap_or(&nothing);
@@ -304,6 +314,11 @@ pub fn plan(
             continue;
         }
         for host in hosts {
+            if let Some(problem) = state.unreadable_hosts.get(host) {
+                let (name, host, problem) = (certificate.name.clone(), host.clone(), problem.clone());
+                plan.waiting.push(Waiting::Unreadable(name, Some(host), problem));
+                continue;
+            }
             let place = Place::new(certificate, host, known, state, observed, now);
             match place.decide(number, version, request) {
                 Decision::Act(lacks) => {

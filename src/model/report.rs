@@ -248,7 +248,9 @@ fn certificate_report(
     let wanted = reason(certificate, known, desired, now).is_ok();
     // A failure of a renewal that is not wanted (any more) is history: nothing is tried again.
     let failing = failing(certificate, known).filter(|_| wanted);
+    let unreadable = state.unreadable.get(&certificate.name);
     let standing = match (version, failing) {
+        _ if unreadable.is_some() => Standing::Blocked,
         (Some(version), _) if version.not_after <= now => Standing::Expired,
         (_, Some((_, NextAttempt::AfterChange))) => Standing::Blocked,
         (_, Some((_, NextAttempt::At(_)))) => Standing::Failing,
@@ -284,6 +286,8 @@ fn certificate_report(
         };
         problem_report(&failure.problem, format!("{next}; {margin}"))
     });
+    let left_alone =
+        |problem: &Problem| problem_report(problem, "left alone until it can be read".to_owned());
     CertReport {
         name: certificate.name.clone(),
         domains: certificate.domains.clone(),
@@ -296,8 +300,15 @@ fn certificate_report(
         not_after: version.map(|version| version.not_after),
         days_left: version.map(|version| days_left(version.not_after, now)),
         renews_at,
-        problem,
-        hosts: places.iter().map(|place| host_report(place, now)).collect(),
+        problem: unreadable.map(left_alone).or(problem),
+        hosts: places
+            .iter()
+            .map(|place| {
+                let unreadable = state.unreadable_hosts.get(place.host);
+                let host = host_report(place, now);
+                HostReport { problem: unreadable.map(left_alone).or(host.problem), ..host }
+            })
+            .collect(),
     }
 }
 

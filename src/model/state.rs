@@ -1,9 +1,9 @@
 //! What is remembered: facts only. Standing is derived from them, never stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::desired::KeyType;
@@ -19,6 +19,10 @@ pub struct State {
     pub hosts: BTreeMap<HostName, BTreeMap<CertName, HostFacts>>,
     /// TXT records that we set, or were about to set, and have not removed.
     pub debts: Vec<TxtDebt>,
+    /// Certificates whose facts cannot be read: nothing is done for them, for nobody knows what was.
+    pub unreadable: BTreeMap<CertName, Problem>,
+    /// Hosts whose facts cannot be read: nothing is deployed there.
+    pub unreadable_hosts: BTreeMap<HostName, Problem>,
 }
 
 /// What is remembered of one certificate.
@@ -48,11 +52,29 @@ impl CertState {
         self.versions.last_key_value().map(|(number, version)| (*number, version))
     }
 
+    /// The versions that nobody needs any more: not among the newest three, installed nowhere, and too
+    /// old for any CA to count them against a limit (a week, see [`schedule::duplicate_limit`]).
+    ///
+    /// [`schedule::duplicate_limit`]: super::schedule::duplicate_limit
+    pub fn disposable(&self, installed: &BTreeSet<VersionNumber>, now: Timestamp) -> Vec<VersionNumber> {
+        let old = |version: &Version| version.issued_at.duration_until(now) > COUNTED;
+        let older = self.versions.iter().rev().skip(NEWEST);
+        older
+            .filter(|(number, version)| old(version) && !installed.contains(number))
+            .map(|(number, _)| *number)
+            .collect()
+    }
+
     /// The last failure since issuing last worked.
     pub fn last_failure(&self) -> Option<&Failure> {
         self.failure.iter().chain(self.failures.values()).max_by_key(|failure| failure.last)
     }
 }
+
+/// How many of the newest versions stay whatever happens.
+const NEWEST: usize = 3;
+/// Above the week over which CAs count.
+const COUNTED: SignedDuration = SignedDuration::from_hours(8 * 24);
 
 /// One issued certificate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -273,5 +295,40 @@ mod tests {
         assert!(known.failures.is_empty());
         assert_eq!(known.last_failure().unwrap().count, 2);
         assert_eq!(known.order.unwrap().profile, None);
+    }
+
+    #[test]
+    fn old_versions_go_unless_a_host_has_them() {
+        let day = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
+        let version = |issued_at| Version {
+            domains: vec!["a.example".parse().unwrap()],
+            issuer: "ca".parse().unwrap(),
+            directory: "https://ca.example/".to_owned(),
+            key: KeyType::default(),
+            serial: "01".to_owned(),
+            fingerprint: Fingerprint([0; 32]),
+            not_before: issued_at,
+            not_after: issued_at,
+            issued_at,
+            ari_id: None,
+            revoked: None,
+        };
+        let state = |days: &[i64]| CertState {
+            versions: (1..).map(VersionNumber).zip(days.iter().map(|at| version(day(*at)))).collect(),
+            ..CertState::default()
+        };
+        let gone = |days: &[i64], installed: &[u32]| -> Vec<u32> {
+            let installed = installed.iter().copied().map(VersionNumber).collect();
+            let mut gone: Vec<u32> =
+                state(days).disposable(&installed, day(100)).iter().map(|number| number.0).collect();
+            gone.sort_unstable();
+            gone
+        };
+        assert!(gone(&[1, 2, 3], &[]).is_empty());
+        assert_eq!(gone(&[1, 2, 3, 4, 5], &[]), [1, 2]);
+        assert_eq!(gone(&[1, 2, 3, 4, 5], &[1]), [2]);
+        // Young ones are counted by the CA, and so by us; a clock that was wrong makes none old.
+        assert_eq!(gone(&[1, 94, 95, 96, 97, 98], &[]), [1]);
+        assert!(gone(&[200, 201, 202, 203], &[]).is_empty());
     }
 }

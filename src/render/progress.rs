@@ -11,7 +11,7 @@ use super::problem;
 use super::rehearsal::{HOST_TESTED, tried_words};
 use crate::engine::{Event, Listener, Step};
 use crate::model::plan::minute;
-use crate::model::problem::Problem;
+use crate::model::problem::{Problem, Retry};
 
 /// Shows events on standard error.
 pub struct Progress {
@@ -29,8 +29,8 @@ enum Line {
     Doing(String, String),
     /// It has ended well.
     Done(String, String),
-    /// It has ended with an error.
-    Failed(String, String),
+    /// It has ended, and the text stands for itself.
+    Ended(String, String),
     /// Worth a line of its own.
     Said(String),
 }
@@ -50,7 +50,7 @@ impl Progress {
             (None, Line::Doing(subject, text) | Line::Done(subject, text)) => {
                 say(&format!("{subject}: {text}"))
             }
-            (None, Line::Failed(_, text) | Line::Said(text)) => say(&text),
+            (None, Line::Ended(_, text) | Line::Said(text)) => say(&text),
         }
     }
 }
@@ -68,14 +68,24 @@ impl Terminal {
                 let bar = self.bar(&subject);
                 bar.set_message(format!("{subject}: {text}"));
             }
+            // What has ended moves up, so that only what is under way moves, however much there is.
             Line::Done(subject, text) => {
-                self.bar(&subject).finish_with_message(format!("✓ {subject}: {text}"))
+                self.end(&subject);
+                self.all.suspend(|| say(&format!("{subject}: {text}")));
             }
-            Line::Failed(subject, text) => {
-                self.bar(&subject).finish_and_clear();
+            Line::Ended(subject, text) => {
+                self.end(&subject);
                 self.all.suspend(|| say(&text));
             }
             Line::Said(text) => self.all.suspend(|| say(&text)),
+        }
+    }
+
+    fn end(&self, subject: &str) {
+        let bar = self.lines.lock().unwrap_or_else(PoisonError::into_inner).remove(subject);
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+            self.all.remove(&bar);
         }
     }
 
@@ -119,8 +129,8 @@ impl Listener for Progress {
             Event::Rehearsed(name, issuer, tried) => {
                 Line::Done(name.to_string(), format!("{issuer}: {}", tried_words(*tried)))
             }
-            Event::RehearsalFailed(name, why) => Line::Failed(name.to_string(), problem(why, None)),
-            Event::HostFailed(host, why) => Line::Failed(host.to_string(), problem(why, None)),
+            Event::RehearsalFailed(name, why) => Line::Ended(name.to_string(), problem(why, None)),
+            Event::HostFailed(host, why) => Line::Ended(host.to_string(), problem(why, None)),
             Event::HostTested(host) => Line::Done(host.to_string(), HOST_TESTED.to_owned()),
             Event::Issued(name, version, not_after, took) => Line::Done(
                 name.to_string(),
@@ -136,13 +146,22 @@ impl Listener for Progress {
             Event::IssueFailed(name, why, next) => {
                 let next = match next {
                     Some(at) => format!("tried again from {}", minute(*at)),
-                    None => "not tried again until certs.toml changes, or with --force".to_owned(),
+                    None if why.retry == Retry::AfterChange => {
+                        "not tried again until certs.toml changes, or with --force".to_owned()
+                    }
+                    None => "the next run tries again".to_owned(),
                 };
-                Line::Failed(name.to_string(), problem(why, Some(&next)))
+                Line::Ended(name.to_string(), problem(why, Some(&next)))
             }
             Event::CleanedUp(name, count) => {
-                Line::Said(format!("{name}: {count} challenge records of an earlier run removed"))
+                let records = if *count == 1 { "record" } else { "records" };
+                Line::Said(format!("{name}: {count} challenge {records} of an earlier run removed"))
             }
+            Event::NotNoted(why) => Line::Said(problem(
+                why,
+                Some("it is done nevertheless; the next run sees what is there and notes it"),
+            )),
+            Event::Oddity(why) => Line::Said(problem(why, None)),
             Event::CleanUpFailed(name, why) => Line::Said(problem(
                 why,
                 Some(&format!("the challenge records of `{name}` stay noted; the next run tries again")),
@@ -162,14 +181,14 @@ impl Listener for Progress {
                     1 => format!("serves it, proven by TLS at 1 address, {}", seconds(*took)),
                     looks => format!("serves it, proven by TLS in {looks} places, {}", seconds(*took)),
                 };
-                Line::Done(host.to_string(), format!("{name} version {version}: {proof}"))
+                Line::Ended(host.to_string(), format!("{name} on {host}: version {version}: {proof}"))
             }
-            Event::Pending(name, host, version, why) => Line::Done(
+            Event::Pending(name, host, version, why) => Line::Ended(
                 host.to_string(),
-                format!("{name} version {version} installed, not in use: {}", why.one_line()),
+                format!("{name} on {host}: version {version} installed, not in use: {}", why.one_line()),
             ),
             Event::DeployFailed(_, host, _, why) | Event::PutBack(_, host, _, why) => {
-                Line::Failed(host.to_string(), failed_deploy(why))
+                Line::Ended(host.to_string(), failed_deploy(why))
             }
             Event::Registered(issuer) => Line::Said(format!("{issuer}: account registered")),
             Event::Ending => Line::Said("ending: removing challenge records first".into()),

@@ -313,8 +313,8 @@ impl Diagnose for SaveError {
 pub enum LockError {
     /// Somebody else has it; `None` when they have not said who they are.
     #[error("{}", match .0 {
-        Some(holder) => holder.to_string(),
-        None => "another process is at work".to_owned(),
+        Some(holder) => format!("{holder} holds it"),
+        None => "another process holds it".to_owned(),
     })]
     Held(Option<Holder>),
     /// The file system has no locks (as some network file systems).

@@ -1,6 +1,6 @@
 //! Reading everything at once; facts of hosts, TXT debts, and the cache of what was seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::document::{self, hex};
 use super::error::{LoadError, Oddity, SaveError};
 use super::files::{self, Survives};
 use super::{DOCUMENT_LIMIT, Store, locks, open};
-use crate::model::name::{CertName, HostName};
+use crate::model::name::{CertName, HostName, VersionNumber};
 use crate::model::observed::Observed;
 use crate::model::problem::Problem;
 use crate::model::state::{CertState, HostFacts, State, TxtDebt};
@@ -50,6 +50,18 @@ impl Store {
             true => Ok(()),
             false => self.save(&path, &document::encode(&after)),
         }
+    }
+
+    /// The versions of a certificate that hosts have, as far as we know.
+    pub fn installed_versions(&self, certificate: &CertName) -> Result<BTreeSet<VersionNumber>, LoadError> {
+        let mut versions = BTreeSet::new();
+        for name in files::names(&self.root.join("hosts"))? {
+            if let Some(host) = name.strip_suffix(".json").and_then(|host| host.parse::<HostName>().ok()) {
+                let facts = self.host(&host)?.remove(certificate);
+                versions.extend(facts.and_then(|facts| facts.installed).map(|installed| installed.version));
+            }
+        }
+        Ok(versions)
     }
 
     /// Notes a TXT record before it is set. The same record twice is one debt.
@@ -177,6 +189,8 @@ pub(super) fn load(store: &Store, now: Timestamp) -> Result<Loaded, LoadError> {
         }
     }
     (loaded.state.debts, loaded.unreadable_debts) = store.debts()?;
+    loaded.state.unreadable.clone_from(&loaded.unreadable);
+    loaded.state.unreadable_hosts.clone_from(&loaded.unreadable_hosts);
     if let Some(fact) = newest_fact(&loaded.state)
         && fact.duration_since(now) > CLOCK_TOLERANCE
     {

@@ -29,7 +29,7 @@ pub struct Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let since = self.since.strftime("%F %H:%M:%S UTC");
-        write!(f, "process {} is at work since {since}: {}", self.pid, self.doing)
+        write!(f, "process {} ({}, since {since})", self.pid, self.doing)
     }
 }
 

@@ -166,7 +166,9 @@ fn converges(world: &World, config: &Path, what: &str) {
     assert_eq!(state.debts, [], "{what}");
     let store = Store::open_existing(&world.store()).unwrap().unwrap();
     for (name, known) in &state.certificates {
-        assert_eq!(known.order, None, "{what}: the order for {name} is still open\n{out}\n{err}");
+        // A key without an order is nothing that anybody waits for: the next order takes it.
+        let order = known.order.as_ref().and_then(|order| order.url.as_ref());
+        assert_eq!(order, None, "{what}: the order for {name} is still open\n{out}\n{err}");
         for number in known.versions.keys() {
             pair(
                 &store.version(name, *number).unwrap().privkey,

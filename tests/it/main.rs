@@ -21,6 +21,7 @@ mod providers;
 mod reference;
 mod scan;
 mod scenarios;
+mod together;
 mod tool;
 mod transaction;
 mod trouble;

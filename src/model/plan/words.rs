@@ -114,6 +114,12 @@ impl fmt::Display for Waiting {
             Self::NotYetValid(name, from) => {
                 write!(f, "{name}: the newest version is valid from {}", minute(*from))
             }
+            Self::Unreadable(name, None, problem) => {
+                write!(f, "{name}: nothing is done for it: {}", problem.one_line())
+            }
+            Self::Unreadable(name, Some(host), problem) => {
+                write!(f, "{name} on {host}: nothing is deployed there: {}", problem.one_line())
+            }
             Self::Stranded(name, dns, count) => {
                 write!(
                     f,
