@@ -373,9 +373,13 @@ fn issuing<'a>(
         _ => match reason(certificate, known, desired, now) {
             Ok(because) => because,
             Err((at, rule)) => {
-                return match cut_off(known, certificate, desired) {
-                    Some(issuer) => Decision::Act((Because::Unfinished, issuer)),
-                    None => Decision::Wait(Waiting::NotDue(name(), at, rule)),
+                let not_due = Decision::Wait(Waiting::NotDue(name(), at, rule));
+                let Some(issuer) = cut_off(known, certificate, desired) else { return not_due };
+                return match turn(certificate, known, desired, request, now) {
+                    Turn::Of(of) if of == issuer => Decision::Act((Because::Unfinished, issuer)),
+                    // Only the one that has the order can end it.
+                    Turn::Of(_) => not_due,
+                    Turn::Nobody(waiting) => Decision::Wait(waiting),
                 };
             }
         },
