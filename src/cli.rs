@@ -10,6 +10,7 @@ mod owner;
 mod providers;
 mod revoke;
 mod scan;
+mod select;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,10 +23,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 
+use select::{select, unknown};
+
 use crate::config::{self, Config, LoadError};
 use crate::engine::{Engine, Observer, Summary};
 use crate::model::history::How;
-use crate::model::name::{CertName, Domain, HostName};
+use crate::model::name::HostName;
 use crate::model::observed::Observed;
 use crate::model::plan::{Action, Deploying, Issuing, Request, Waiting, plan};
 use crate::model::problem::Problem;
@@ -419,52 +422,6 @@ fn exit_of(summary: &Summary) -> Exit {
     } else {
         Exit::Done
     }
-}
-
-/// The certificates that the arguments name; `None` = all.
-fn select(config: &Config, selection: &Selection) -> Result<Option<BTreeSet<CertName>>, Refusal> {
-    if selection.names.is_empty() {
-        return Ok(None);
-    }
-    let certificates = &config.desired.certificates;
-    let mut only = BTreeSet::new();
-    for text in &selection.names {
-        let domain: Option<Domain> = text.parse().ok();
-        let mut found: BTreeSet<CertName> = certificates
-            .values()
-            .filter(|certificate| {
-                certificate.name.as_str() == text
-                    || domain.as_ref().is_some_and(|domain| certificate.domains.contains(domain))
-            })
-            .map(|certificate| certificate.name.clone())
-            .collect();
-        if let (true, Some(domain)) = (found.is_empty(), &domain) {
-            let covering = certificates
-                .values()
-                .filter(|certificate| certificate.domains.iter().any(|of| of.covers(domain)));
-            found.extend(covering.map(|certificate| certificate.name.clone()));
-        }
-        if found.is_empty() {
-            return Err(unknown("certificate", text, certificates.keys().map(CertName::as_str)));
-        }
-        only.extend(found);
-    }
-    Ok(Some(only))
-}
-
-fn unknown<'a>(what: &str, text: &str, known: impl Iterator<Item = &'a str>) -> Refusal {
-    let known: Vec<&str> = known.collect();
-    let text = crate::model::problem::plain(text);
-    let near = known
-        .iter()
-        .filter(|name| strsim::jaro_winkler(name, &text) > 0.8)
-        .max_by(|a, b| strsim::jaro_winkler(a, &text).total_cmp(&strsim::jaro_winkler(b, &text)));
-    let hint = match near {
-        Some(near) => format!("did you mean `{near}`?"),
-        None if known.is_empty() => format!("certs.toml defines no {what}"),
-        None => format!("certs.toml has {}", known.join(", ")),
-    };
-    Refusal::usage(format!("error: no {what} of certs.toml is or covers `{text}`\n  hint: {hint}"))
 }
 
 /// Resolves when the process is told to end.
