@@ -63,23 +63,7 @@ fn a_store_that_cannot_be_used_is_refused_before_anything_is_asked_of_anybody() 
     certfleet(&config, &["renew"]).ended(1).said("is no store and not empty: it has `holiday.jpg`");
     fs::remove_file(store.join("holiday.jpg")).unwrap();
 
-    let (foreign, owner) = match rustix::process::geteuid().is_root() {
-        true => {
-            std::os::unix::fs::chown(&store, Some(12345), None).unwrap();
-            (store.clone(), 12345)
-        }
-        // Others cannot give folders away, but they know one that is not theirs.
-        false => (PathBuf::from("/usr"), 0),
-    };
-    edit(&config, &format!("path = {store:?}"), &format!("path = {foreign:?}"));
-    certfleet(&config, &["renew"])
-        .ended(1)
-        .said(&format!("the store {} belongs to user {owner}, and this is user", foreign.display()))
-        .said(&format!("hint: run this as that user with `sudo -u '#{owner}' certfleet …`"));
-    edit(&config, &format!("path = {foreign:?}"), &format!("path = {store:?}"));
-    if owner != 0 {
-        std::os::unix::fs::chown(&store, Some(0), None).unwrap();
-    }
+    someone_elses(&config, &store);
 
     let ran = with_read_only_store(&world, &config).ended(1).said(&shown).said("hint: ");
     assert!(
@@ -251,4 +235,26 @@ fn secrets_are_in_no_output_and_in_no_file_that_is_not_theirs() {
         let leaked = keys.iter().flat_map(|(_, lines)| lines).any(|line| text.contains(line));
         assert!(!leaked || path.ends_with("privkey.pem"), "a private key is in {}", path.display());
     }
+}
+
+/// A store of another user: root goes on as that user, who has no business with this certs.toml; others are
+/// told as whom to run it. Nobody writes into it.
+fn someone_elses(config: &Path, store: &Path) {
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(store, Some(12345), None).unwrap();
+        certfleet(config, &["renew"])
+            .ended(2)
+            .said(&format!("note: the store {} belongs to `12345`: going on as that user", store.display()))
+            .said("Permission denied");
+        assert_eq!(fs::read_dir(store).unwrap().count(), 0);
+        std::os::unix::fs::chown(store, Some(0), None).unwrap();
+        return;
+    }
+    // Others cannot give folders away, but they know one that is not theirs.
+    edit(config, &format!("path = {store:?}"), "path = \"/usr\"");
+    certfleet(config, &["renew"])
+        .ended(1)
+        .said("the store /usr belongs to user 0, and this is user")
+        .said("hint: run this as that user with `sudo -u '#0' certfleet …`");
+    edit(config, "path = \"/usr\"", &format!("path = {store:?}"));
 }
