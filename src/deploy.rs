@@ -11,6 +11,7 @@ pub mod error;
 pub mod examine;
 pub mod host_key;
 pub mod identity;
+mod local;
 pub mod outcome;
 pub mod protocol;
 pub mod ssh;

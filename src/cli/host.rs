@@ -48,6 +48,9 @@ impl Output {
     }
 
     async fn pin(&self, config: Config, host: &Host, yes: bool) -> Result<Exit, Refusal> {
+        if host.local {
+            return Ok(self.nothing_to_do(host));
+        }
         let via = match &host.via {
             Some(_) => {
                 let store =
@@ -95,7 +98,26 @@ impl Output {
         Ok(Exit::Done)
     }
 
+    /// What is not reached by SSH has no key to pin, and needs none of ours.
+    fn nothing_to_do(&self, host: &Host) -> Exit {
+        let sudoers = host.sudo.then(|| sudoers_line(&host.user));
+        let mut text =
+            format!("nothing is needed: `{}` is this machine (`kind = \"local\"`), without SSH", host.name);
+        if let Some(sudoers) = &sudoers {
+            let _ = write!(
+                text,
+                "; for `sudo = true`, with `visudo -f /etc/sudoers.d/certfleet` (it makes that user root in all \
+                 but name):\n\n{sudoers}"
+            );
+        }
+        self.print(&text, &json!({ "host": host.name.as_str(), "local": true, "sudoers": sudoers }));
+        Exit::Done
+    }
+
     fn set_up(&self, config: &Config, host: &Host) -> Result<Exit, Refusal> {
+        if host.local {
+            return Ok(self.nothing_to_do(host));
+        }
         let file = match &host.identity {
             Some(file) => file.clone(),
             None => {

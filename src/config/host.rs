@@ -5,8 +5,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+mod access;
+mod local;
+
 use russh::keys::PublicKey;
 use russh::keys::ssh_key::Algorithm;
+
+use access::{mode, owner};
 
 use crate::kind::{Context, Item, OneOrMore, Refusal, Remedy, Section, Value, address, listed, near};
 use crate::model::desired::{Host, KeyAccess};
@@ -75,12 +80,14 @@ impl Settings {
     /// The table `[host-defaults]`.
     pub(super) fn defaults(mut section: Section<'_>) -> Self {
         let settings = Self::take(&mut section);
-        if let Some(value) = section.take("address") {
-            section.mistake(
-                value.span(),
-                "`address` cannot be the same for all hosts",
-                Remedy::Hint("move it to the [host.NAME] it belongs to".to_owned()),
-            );
+        for key in ["address", "kind"] {
+            if let Some(value) = section.take(key) {
+                section.mistake(
+                    value.span(),
+                    format!("`{key}` cannot be the same for all hosts"),
+                    Remedy::Hint("move it to the [host.NAME] it belongs to".to_owned()),
+                );
+            }
         }
         section.finish();
         settings
@@ -89,6 +96,7 @@ impl Settings {
 
 /// Reads the table of the host `name`; with it where the passphrase of its identity is.
 pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings) -> (Host, Option<Secret>) {
+    let here = local::take(&mut section);
     let address = section.parsed("address", "\"web1.example.org\"", host_address);
     let own = Settings::take(&mut section);
     let base = section.context().base();
@@ -110,11 +118,13 @@ pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings
     // What the defaults say of all hosts cannot hold for the jump host itself.
     let via = own.via.or_else(|| defaults.via.clone().filter(|via| *via != name));
     let passphrase = own.passphrase.or_else(|| defaults.passphrase.clone());
+    let sudo = own.sudo.or(defaults.sudo);
     let host = Host {
+        local: false,
         address: address.unwrap_or_else(|| name.as_str().to_owned()),
         name,
         port: own.port.or(defaults.port).unwrap_or(22),
-        sudo: own.sudo.or(defaults.sudo).unwrap_or(user != "root"),
+        sudo: sudo.unwrap_or(user != "root"),
         user,
         via,
         identity: own.identity.or_else(|| defaults.identity.clone()),
@@ -132,7 +142,10 @@ pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings
         reload: own.reload.or_else(|| commands?.reload.clone()).unwrap_or_else(|| service.reload.to_owned()),
         verify: own.verify.or_else(|| defaults.verify.clone()).unwrap_or_default(),
     };
-    (host, passphrase)
+    match here {
+        true => (local::this_machine(host, sudo == Some(true)), None),
+        false => (host, passphrase),
+    }
 }
 
 /// Every way to a host begins here: its jump hosts are hosts, and none of them is reached through itself.
@@ -154,6 +167,15 @@ pub(super) fn check_ways(
             SAMPLE,
             context,
         ) {
+            continue;
+        }
+        if hosts.get(via).is_some_and(|via| via.local) {
+            let message = format!("host \"{name}\" is reached via \"{via}\", which is this machine itself");
+            context.mistake(
+                at,
+                message,
+                Remedy::Hint("remove `via`: no jump is needed from here".to_owned()),
+            );
             continue;
         }
         let way: Vec<&HostName> = std::iter::successors(Some(via), |via| hosts.get(*via)?.via.as_ref())
@@ -214,32 +236,6 @@ fn user(text: &str) -> Result<String, Refusal> {
         "a user name has letters, digits, `.`, `-` and `_` only",
         "write the name alone; the host goes to `address`",
     ))
-}
-
-/// The owner or group of files: a name of letters, as useradd makes them, or a number.
-fn owner(text: &str) -> Result<String, Refusal> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    if !text.is_empty() && text.len() <= 64 && !text.starts_with(['-', '.']) && text.chars().all(fits) {
-        return Ok(text.to_owned());
-    }
-    Err(Refusal::new(
-        "a name of a user or group has letters, digits, `.`, `-` and `_` only",
-        "as in \"haproxy\" or \"116\"; owner and group are two keys",
-    ))
-}
-
-/// The mode of key files: one that lets others than owner and group read them would give the keys away.
-fn mode(text: &str) -> Result<u32, Refusal> {
-    match text {
-        "0400" => Ok(0o400),
-        "0440" => Ok(0o440),
-        "0600" => Ok(0o600),
-        "0640" => Ok(0o640),
-        _ => Err(Refusal::new(
-            "a key is for its owner, and its group at most",
-            "it is \"0600\", \"0400\", or with `group` \"0640\" or \"0440\"",
-        )),
-    }
 }
 
 /// A directory on the host: a word that every shell takes as it is.

@@ -136,8 +136,10 @@ fn config(expected: &Expectation) -> client::Config {
 
 /// Opens the way to a host: directly, or through the one that it is behind.
 async fn dial(host: &Host, via: Option<&Session>) -> Result<Box<dyn Stream>, ConnectError> {
-    let Some(through) = via else { return Ok(Box::new(dial_directly(host).await?)) };
-    let open = through.handle.channel_open_direct_tcpip(&host.address, host.port.into(), "127.0.0.1", 0);
+    let Some(through) = via.and_then(Session::handle) else {
+        return Ok(Box::new(dial_directly(host).await?));
+    };
+    let open = through.channel_open_direct_tcpip(&host.address, host.port.into(), "127.0.0.1", 0);
     match timeout(CONNECT, open).await {
         Ok(Ok(channel)) => Ok(Box::new(channel.into_stream())),
         Ok(Err(source)) => Err(ConnectError::Forward {

@@ -1,14 +1,17 @@
 //! What can go wrong between us and a host.
 
+mod put_back;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+pub use put_back::NotPutBack;
 
 use super::host_key::HostKeyError;
 use super::identity::IdentityError;
 use super::protocol::{Malformed, NoRandomness, Record};
 use crate::model::desired::Host;
-use crate::model::name::CertName;
 use crate::model::problem::{Blame, Diagnose, Retry};
 
 /// Why a host cannot be connected to.
@@ -115,6 +118,16 @@ pub enum ConnectError {
         /// The line for authorized_keys.
         public: String,
     },
+    /// It is this machine, and we may not write where certificates go.
+    #[error("`{host}` is this machine, and `{user}` may not write in {directory}")]
+    Rights {
+        /// The host's name.
+        host: String,
+        /// Who we are.
+        user: String,
+        /// Its `directory`.
+        directory: String,
+    },
 }
 
 impl Diagnose for ConnectError {
@@ -130,6 +143,7 @@ impl Diagnose for ConnectError {
             Self::Ended { .. } => "ssh.ended",
             Self::KeyRefused { .. } => "ssh.auth",
             Self::Forward { .. } => "ssh.forward",
+            Self::Rights { .. } => "deploy.rights",
             Self::Via { source, .. } => source.code(),
         }
     }
@@ -138,7 +152,9 @@ impl Diagnose for ConnectError {
         match self {
             Self::Identity(error) => error.blame(),
             Self::HostKey(error) => error.blame(),
-            Self::Lookup { .. } | Self::NotSsh { .. } | Self::KeyRefused { .. } => Blame::Operator,
+            Self::Lookup { .. } | Self::NotSsh { .. } | Self::KeyRefused { .. } | Self::Rights { .. } => {
+                Blame::Operator
+            }
             Self::Refused { .. } | Self::Ended { .. } | Self::Forward { .. } => Blame::Host,
             Self::Via { source, .. } => source.blame(),
             Self::Unreachable { .. } | Self::Timeout { .. } => Blame::Network,
@@ -174,6 +190,10 @@ impl Diagnose for ConnectError {
                  authorized_keys needs `port-forwarding` beside it; `certfleet host setup {via}` prints that line"
             )),
             Self::Via { source, .. } => source.hint(),
+            Self::Rights { host, .. } => Some(format!(
+                "run certfleet as root, or set `sudo = true` in [host.{host}] (it needs a line in sudoers: \
+                 `certfleet host setup {host}` prints it)"
+            )),
             Self::KeyRefused { user, public, .. } => {
                 Some(format!("add this line to the authorized_keys of `{user}` there: {public}"))
             }
@@ -201,6 +221,15 @@ pub enum InstallError {
         /// Why.
         #[source]
         source: russh::Error,
+    },
+    /// This machine does not start the shell.
+    #[error("cannot start /bin/sh for `{host}`, which is this machine")]
+    Start {
+        /// The host's name.
+        host: String,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// The host runs no commands for this user.
     #[error("`{host}` runs no commands for `{user}`")]
@@ -362,6 +391,7 @@ impl Diagnose for InstallError {
         match self {
             Self::NoRandomness(_) => "machine.random",
             Self::Channel { .. } => "ssh.channel",
+            Self::Start { .. } => "deploy.start",
             Self::NoCommand { .. } => "ssh.command",
             Self::Silent { .. } | Self::TooLong { .. } => "deploy.timeout",
             Self::TooMuch { .. } | Self::Malformed { .. } => "deploy.answer",
@@ -380,7 +410,7 @@ impl Diagnose for InstallError {
 
     fn blame(&self) -> Blame {
         match self {
-            Self::NoRandomness(_) => Blame::Machine,
+            Self::NoRandomness(_) | Self::Start { .. } => Blame::Machine,
             Self::Lost { .. } | Self::Stopped { what: Stop::Input, .. } => Blame::Network,
             Self::Reconnect { source, .. } => source.blame(),
             _ => Blame::Host,
@@ -415,66 +445,5 @@ impl Diagnose for InstallError {
             Self::Reconnect { source, .. } => source.hint(),
             _ => None,
         }
-    }
-}
-
-/// Why a certificate was not put back.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotPutBack {
-    /// It was left as it is.
-    #[error("`{certificate}` on `{host}` was left as it is: {reason}")]
-    Kept {
-        /// The certificate.
-        certificate: CertName,
-        /// The host's name.
-        host: String,
-        /// Why; safe to show.
-        reason: String,
-    },
-    /// Its files are back, but the reload failed.
-    #[error("the files of `{certificate}` are back on `{host}`, but the reload failed: {output}")]
-    Reload {
-        /// The certificate.
-        certificate: CertName,
-        /// The host's name.
-        host: String,
-        /// What it said; safe to show.
-        output: String,
-    },
-    /// The host says nothing about it.
-    #[error("`{host}` does not say what became of `{certificate}`")]
-    Silent {
-        /// The certificate.
-        certificate: CertName,
-        /// The host's name.
-        host: String,
-    },
-}
-
-impl NotPutBack {
-    /// What the records of a transaction say about one certificate.
-    pub(super) fn judge(records: &[Record], host: &Host, certificate: &CertName) -> Result<(), Self> {
-        let certificate = certificate.clone();
-        let host = host.name.to_string();
-        let Some(record) = records.iter().find(|record| record.name == certificate.as_str()) else {
-            return Err(Self::Silent { certificate, host });
-        };
-        if record.word != "put-back" {
-            return Err(Self::Kept { certificate, host, reason: record.text.clone() });
-        }
-        match records.iter().find(|record| record.word == "reload" && record.version == "failed") {
-            Some(reload) => Err(Self::Reload { certificate, host, output: reload.text.clone() }),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Diagnose for NotPutBack {
-    fn code(&self) -> &'static str {
-        "deploy.not-put-back"
-    }
-
-    fn blame(&self) -> Blame {
-        Blame::Host
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connect::{Client, connect};
 use super::error::{ConnectError, InstallError, NotPutBack};
+use super::local::may_install;
 use super::outcome::Answer;
 use super::protocol::{Conversation, RawRecord, Record};
 use super::{Bundle, PutBack};
@@ -19,11 +20,11 @@ use crate::model::problem::plain;
 use crate::secret::Secret;
 
 /// Without a word from the host in the middle of a transaction. Its script shows a step at least as often.
-const IDLE: Duration = Duration::from_secs(30);
+pub(super) const IDLE: Duration = Duration::from_secs(30);
 /// A whole transaction.
 const TRANSACTION: Duration = Duration::from_secs(120);
 /// Saying good-bye.
-const GOODBYE: Duration = Duration::from_secs(1);
+pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 /// What a host may say on its standard error.
 const COMPLAINT_LIMIT: usize = 16 * 1024;
 
@@ -45,9 +46,17 @@ impl Login {
     }
 }
 
-/// A connection to one host, logged in, its host key matched.
+/// What carries transactions to a host.
+enum Carrier {
+    /// A connection, logged in, its host key matched.
+    Ssh(Handle<Client>),
+    /// None is needed: the host is this machine.
+    Local,
+}
+
+/// The way to one host.
 pub struct Session {
-    pub(super) handle: Handle<Client>,
+    carrier: Carrier,
     /// Keeps the connection to the jump host, too.
     login: Login,
 }
@@ -56,12 +65,25 @@ impl Session {
     /// Connects and logs in. The host's key is judged before anything of ours is shown to it, and there is
     /// one attempt to log in, with one key: hosts lock out who tries more.
     pub async fn open(host: &Host, login: Login) -> Result<Self, ConnectError> {
-        Ok(Self { handle: connect(host, &login).await?, login })
+        let carrier = match host.local {
+            true => may_install(host).map(|()| Carrier::Local)?,
+            false => Carrier::Ssh(connect(host, &login).await?),
+        };
+        Ok(Self { carrier, login })
+    }
+
+    /// The connection; `None` for this machine itself.
+    pub(super) fn handle(&self) -> Option<&Handle<Client>> {
+        match &self.carrier {
+            Carrier::Ssh(handle) => Some(handle),
+            Carrier::Local => None,
+        }
     }
 
     /// Whether the connection is lost, or the one that it goes through.
     pub fn is_closed(&self) -> bool {
-        self.handle.is_closed() || self.login.via.as_ref().is_some_and(|via| via.is_closed())
+        self.handle().is_some_and(Handle::is_closed)
+            || self.login.via.as_ref().is_some_and(|via| via.is_closed())
     }
 
     /// Installs certificates in one transaction: one test, one reload. The answer has an outcome for each, in
@@ -97,8 +119,14 @@ impl Session {
 
     /// Ends the connection.
     pub async fn close(self) {
-        // What is lost by now need not be ended.
-        let _ = timeout(GOODBYE, self.handle.disconnect(Disconnect::ByApplication, "", "")).await;
+        self.hang_up().await;
+    }
+
+    async fn hang_up(&self) {
+        if let Some(handle) = self.handle() {
+            // What is lost by now need not be ended.
+            let _ = timeout(GOODBYE, handle.disconnect(Disconnect::ByApplication, "", "")).await;
+        }
     }
 
     async fn converse(&self, host: &Host, conversation: Conversation) -> Result<Vec<Record>, InstallError> {
@@ -127,13 +155,16 @@ impl Session {
             ended: false,
             deadline: Instant::now() + TRANSACTION,
         };
-        let result = exchange.run(&self.handle).await;
+        let result = match &self.carrier {
+            Carrier::Ssh(handle) => exchange.run(handle).await,
+            Carrier::Local => exchange.run_here().await,
+        };
         if let Err(
             InstallError::TooMuch { .. } | InstallError::Silent { .. } | InstallError::TooLong { .. },
         ) = result
         {
             // Whatever goes on in that channel, nobody listens to it any more.
-            let _ = timeout(GOODBYE, self.handle.disconnect(Disconnect::ByApplication, "", "")).await;
+            self.hang_up().await;
         }
         result?;
         Ok(exchange)
@@ -141,14 +172,14 @@ impl Session {
 }
 
 /// One transaction as it goes on.
-struct Exchange<'a> {
+pub(super) struct Exchange<'a> {
     host: &'a Host,
-    conversation: Conversation,
+    pub(super) conversation: Conversation,
     complaint: Vec<u8>,
-    status: Option<u32>,
+    pub(super) status: Option<u32>,
     /// The host ended the channel; without that it is the connection that ended.
-    ended: bool,
-    deadline: Instant,
+    pub(super) ended: bool,
+    pub(super) deadline: Instant,
 }
 
 impl Exchange<'_> {
@@ -197,17 +228,9 @@ impl Exchange<'_> {
     fn hear(&mut self, message: ChannelMsg) -> Result<bool, InstallError> {
         match message {
             ChannelMsg::Data { data } => {
-                return self
-                    .conversation
-                    .hear(&data)
-                    .map_err(|_| InstallError::TooMuch { host: self.name() });
+                return self.hear_output(&data);
             }
-            ChannelMsg::ExtendedData { data, .. } => {
-                if self.complaint.len() + data.len() > COMPLAINT_LIMIT {
-                    return Err(InstallError::TooMuch { host: self.name() });
-                }
-                self.complaint.extend_from_slice(&data);
-            }
+            ChannelMsg::ExtendedData { data, .. } => self.hear_complaint(&data)?,
             ChannelMsg::ExitStatus { exit_status } => self.status = Some(exit_status),
             ChannelMsg::Failure => {
                 return Err(InstallError::NoCommand { host: self.name(), user: self.host.user.clone() });
@@ -216,6 +239,20 @@ impl Exchange<'_> {
             _ => {}
         }
         Ok(false)
+    }
+
+    /// What comes on standard output; true when the answer is complete.
+    pub(super) fn hear_output(&mut self, data: &[u8]) -> Result<bool, InstallError> {
+        self.conversation.hear(data).map_err(|_| InstallError::TooMuch { host: self.name() })
+    }
+
+    /// What comes on standard error.
+    pub(super) fn hear_complaint(&mut self, data: &[u8]) -> Result<(), InstallError> {
+        if self.complaint.len() + data.len() > COMPLAINT_LIMIT {
+            return Err(InstallError::TooMuch { host: self.name() });
+        }
+        self.complaint.extend_from_slice(data);
+        Ok(())
     }
 
     async fn leave(&self, read: &mut ChannelReadHalf, write: &ChannelWriteHalf<client::Msg>) {
@@ -257,15 +294,15 @@ impl Exchange<'_> {
         InstallError::NoAnswer { host: self.name(), status, said }
     }
 
-    fn silent(&self) -> InstallError {
+    pub(super) fn silent(&self) -> InstallError {
         InstallError::Silent { host: self.name(), step: self.step(), seconds: IDLE.as_secs() }
     }
 
-    fn too_long(&self) -> InstallError {
+    pub(super) fn too_long(&self) -> InstallError {
         InstallError::TooLong { host: self.name(), step: self.step(), seconds: TRANSACTION.as_secs() }
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.host.name.to_string()
     }
 

@@ -131,6 +131,8 @@ impl Certificate {
 pub struct Host {
     /// Its name in certs.toml.
     pub name: HostName,
+    /// Whether it is this machine itself, to which there is no SSH.
+    pub local: bool,
     /// Where SSH finds it: an IP address or a name for the system's resolver.
     pub address: String,
     /// SSH port.

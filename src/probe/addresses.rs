@@ -62,6 +62,9 @@ pub async fn addresses(host: &Host) -> Result<Vec<SocketAddr>, AddressError> {
     if !host.verify.is_empty() {
         return Ok(host.verify.clone());
     }
+    if host.local {
+        return Ok(own_addresses(&host.address).await);
+    }
     let name = || (host.name.to_string(), host.address.clone());
     let found = match timeout(LOOKUP, lookup_host((host.address.as_str(), 443))).await {
         Ok(Ok(found)) => found,
@@ -87,6 +90,21 @@ pub async fn addresses(host: &Host) -> Result<Vec<SocketAddr>, AddressError> {
         }
         false => Ok(addresses),
     }
+}
+
+/// The addresses of this machine by its own name; where it does not know that, the one that it has anyway.
+async fn own_addresses(name: &str) -> Vec<SocketAddr> {
+    let found = timeout(LOOKUP, lookup_host((name, 443))).await;
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in found.into_iter().flatten().flatten().take(MOST) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() {
+        addresses.push((Ipv4Addr::LOCALHOST, 443).into());
+    }
+    addresses
 }
 
 /// Whether this machine knows a way to that address. Nothing is sent.

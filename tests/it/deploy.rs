@@ -62,6 +62,7 @@ fn wanted(host: &Host) -> desired::Host {
         via: None,
         access: Default::default(),
         sudo: false,
+        local: false,
         identity: Some(host.identity.clone()),
         host_key: vec![host.host_key.clone()],
         known_hosts: Vec::new(),

@@ -35,6 +35,7 @@ pub(crate) fn host(name: &HostName) -> Host {
         via: None,
         access: Default::default(),
         sudo: false,
+        local: false,
         identity: None,
         host_key: Vec::new(),
         known_hosts: Vec::new(),

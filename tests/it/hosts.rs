@@ -7,6 +7,7 @@ use crate::tool::certfleet;
 use crate::world::World;
 use crate::world::host::Host;
 
+mod local;
 mod owner;
 mod pin;
 mod reach;

@@ -75,6 +75,7 @@ impl Place {
             via: None,
             access: Default::default(),
             sudo: false,
+            local: false,
             identity: None,
             host_key: Vec::new(),
             known_hosts: Vec::new(),

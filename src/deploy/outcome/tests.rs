@@ -14,6 +14,7 @@ fn host() -> Host {
         via: None,
         access: Default::default(),
         sudo: false,
+        local: false,
         identity: None,
         host_key: Vec::new(),
         known_hosts: Vec::new(),

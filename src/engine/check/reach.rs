@@ -240,7 +240,11 @@ impl Engine {
             Ok(session) => session,
             Err(error) => return vec![Finding::failed(subject("login"), &error)],
         };
-        let mut findings = vec![Finding::ok(subject("login"), format!("lets us in as {}", host.user))];
+        let way = match host.local {
+            true => "this machine, no login is needed".to_owned(),
+            false => format!("lets us in as {}", host.user),
+        };
+        let mut findings = vec![Finding::ok(subject("login"), way)];
         let tested = match session.check(host).await {
             Ok(tested) => tested,
             Err(error) => {

@@ -154,6 +154,7 @@ async fn addresses_come_from_certs_toml_or_the_system() {
         via: None,
         access: Default::default(),
         sudo: false,
+        local: false,
         identity: None,
         host_key: Vec::new(),
         known_hosts: Vec::new(),
