@@ -1,7 +1,7 @@
 //! The shell around the planner: a pass observes, plans, executes, records, until nothing is left
 //! but waiting.
 //!
-//! Nothing here decides what ought to be done; it asks [`plan`] about the certificate or host that
+//! Nothing here decides what ought to be done; it asks [`plan`](crate::model::plan) about the certificate or host that
 //! something was just learnt of, starts the actions, and goes on when the first of them ends. So a
 //! slow or dead CA, host or name server holds up nothing but its own.
 
