@@ -192,6 +192,9 @@ fn syntax(text: &str, errors: &[toml::de::Error], context: &Context<'_>) -> bool
         let hint = match (duplicate, header) {
             (true, true) => "merge the two tables, or give one another name",
             (true, false) => "remove one of the two",
+            _ if error.message().contains("recurs") => {
+                "nothing in this file is nested that deep: write it flat"
+            }
             _ => "a line is `key = value` or `[table]`; texts stand in double quotes; see https://toml.io",
         };
         context.mistake(at, error.message(), Remedy::Hint(hint.to_owned()));

@@ -273,6 +273,11 @@ fn domain(text: &str) -> Result<Domain, Refusal> {
     if !text.is_ascii() && plain(text) != text {
         return Err(Refusal::new("it has characters that cannot be seen", "type the name anew"));
     }
+    let last = text.rsplit('.').next().unwrap_or_default();
+    let number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+    if number && text.contains('.') && text.parse::<std::net::IpAddr>().is_err() && !text.contains(':') {
+        return Err(Refusal::new("no domain ends in a number", "write the domain name that visitors use"));
+    }
     text.parse().map_err(|error: NameError| {
         let hint = match &error {
             _ if text.contains("://") || text.contains(['/', ':', '@']) => {

@@ -1,7 +1,7 @@
 //! `[host.NAME]` and `[host-defaults]`
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -195,10 +195,15 @@ fn known_hosts(base: &Path) -> Vec<PathBuf> {
 
 fn host_address(text: &str) -> Result<String, Refusal> {
     let hint = "as in \"web1.example.org\", \"192.0.2.1\" or \"2001:db8::1\"";
-    if text.parse::<IpAddr>().is_ok() {
-        return Ok(text.to_owned());
-    }
     let refuse = |why: &str, hint: &str| Err(Refusal::new(why, hint));
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        let nobody = ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST);
+        return if nobody {
+            refuse("it is the address of no single machine", hint)
+        } else {
+            Ok(text.to_owned())
+        };
+    }
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if let Some((ip, zone)) = text.split_once('%') {
         // RFC 4007 section 11: a link-local address with its interface.
@@ -224,16 +229,24 @@ fn host_address(text: &str) -> Result<String, Refusal> {
     if text.is_empty() || text.len() > 253 || !text.chars().all(fits) {
         return refuse("it is neither an IP address nor a host name", hint);
     }
+    let mut labels = text.strip_suffix('.').unwrap_or(text).split('.');
+    if labels.clone().any(str::is_empty) {
+        return refuse("a label between two dots is empty", hint);
+    }
+    // What the system would make of `127.1` or `192.0.2.256` is not for this file.
+    if labels.all(|label| label.bytes().all(|byte| byte.is_ascii_digit())) {
+        return refuse("it is a number, but no IP address", hint);
+    }
     Ok(text.to_owned())
 }
 
 fn user(text: &str) -> Result<String, Refusal> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    if !text.is_empty() && text.len() <= 64 && !text.starts_with('-') && text.chars().all(fits) {
+    if !text.is_empty() && text.len() <= 64 && !text.starts_with(['-', '.']) && text.chars().all(fits) {
         return Ok(text.to_owned());
     }
     Err(Refusal::new(
-        "a user name has letters, digits, `.`, `-` and `_` only",
+        "a user name has letters, digits, `.`, `-` and `_` only, and starts with neither `.` nor `-`",
         "write the name alone; the host goes to `address`",
     ))
 }

@@ -153,6 +153,10 @@ fn directory(text: &str) -> Result<String, Refusal> {
     if authority.host().is_empty() || authority.as_str().contains('@') || text.contains('#') {
         return refuse("user names and fragments have no place in it");
     }
+    let port = authority.as_str().len() > authority.host().len();
+    if port && authority.port_u16().is_none_or(|port| port == 0) {
+        return refuse("its port is not from 1 to 65535");
+    }
     Ok(text.to_owned())
 }
 
@@ -162,7 +166,9 @@ fn contact(text: &str) -> Result<String, Refusal> {
     let address = text.strip_prefix("mailto:").unwrap_or(text);
     let Some((user, host)) = address.rsplit_once('@') else { return refuse("it is not an e-mail address") };
     let forbidden = |c: char| {
-        c.is_control() || c.is_whitespace() || matches!(c, '?' | ',' | '@' | '"' | '<' | '>' | '/' | '\\')
+        c.is_control()
+            || c.is_whitespace()
+            || matches!(c, ':' | '?' | ',' | '@' | '"' | '<' | '>' | '/' | '\\')
     };
     if user.is_empty() || user.contains(forbidden) || !address.is_ascii() || address.len() > 254 {
         return refuse("it is not one plain e-mail address");

@@ -6,6 +6,7 @@ mod world;
 mod acme;
 mod architecture;
 mod certificates;
+mod chaos;
 mod check;
 mod config;
 mod deploy;
