@@ -47,7 +47,9 @@ fn what_root_does_leaves_nothing_that_the_owner_of_the_store_cannot_use() {
         above.for_each(|above| fs::set_permissions(above, fs::Permissions::from_mode(0o755)).unwrap());
     }
     let program = world.dir.path().join("certfleet");
-    fs::copy(env!("CARGO_BIN_EXE_certfleet"), &program).unwrap();
+    // Not by our own hands: while we had it open for writing, a child that another test starts could inherit
+    // that, and nobody can run a file that is being written ("text file busy").
+    run(Command::new("cp").arg(env!("CARGO_BIN_EXE_certfleet")).arg(&program)).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
 
     let child = Command::new(&program)
