@@ -35,6 +35,7 @@ pub mod dns;
 pub mod engine;
 pub mod kind;
 pub mod model;
+pub mod notify;
 pub mod probe;
 pub mod render;
 pub mod secret;

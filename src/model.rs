@@ -3,6 +3,7 @@
 //! No I/O, no clock, no randomness: `now` is a parameter, chance is a hash of a name.
 //! `tests/it/architecture.rs` holds this folder to it.
 
+pub mod alert;
 pub mod cert;
 pub mod desired;
 pub mod history;

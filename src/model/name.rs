@@ -114,6 +114,10 @@ plain_name!(
     /// The name of a DNS account entry.
     DnsAccountName
 );
+plain_name!(
+    /// The name of an alert channel entry.
+    ChannelName
+);
 
 fn check_plain(text: &str) -> Result<(), NameError> {
     let first = text.chars().next().ok_or(NameError::Empty)?;
