@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::finding::ChainEnd;
-use super::{Level, Notice, Subject};
+use super::{Condition, Level, Notice, Subject};
 use crate::model::name::Fingerprint;
 use crate::model::problem::Problem;
 
@@ -175,6 +175,22 @@ impl Memory {
     /// The alerts that are open, by their names.
     pub fn open(&self) -> impl Iterator<Item = (&String, &Alert)> {
         self.alerts.iter().filter(|(_, alert)| !alert.over)
+    }
+
+    /// What was so when it was last looked at, for when it cannot be.
+    pub fn as_they_were(&self) -> Vec<Condition> {
+        let so = self.alerts.values().filter(|alert| alert.gone.is_none());
+        so.map(|alert| Condition {
+            cause: alert.cause.clone(),
+            code: alert.code.clone(),
+            since: alert.since,
+            title: alert.title.clone(),
+            affected: alert.affected.clone(),
+            reason: alert.reason.clone(),
+            next: alert.next.clone(),
+            remedy: alert.remedy.clone(),
+        })
+        .collect()
     }
 
     /// Somebody takes an alert on.

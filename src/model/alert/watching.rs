@@ -40,6 +40,14 @@ pub(super) fn machine(facts: &Circumstances<'_>, found: &mut Vec<Finding>) {
                 .because(problem)
         });
     }
+    if let Some(problem) = facts.unusable {
+        let text = "the store cannot be used: nothing is renewed, and nobody remembers who was told what".to_owned();
+        found.push(Finding {
+            level: Level::Critical,
+            next: Some("every pass tries again, and tells you again".to_owned()),
+            ..Finding::new("store.unusable", "", "store", text).because(problem)
+        });
+    }
     if let Some(problem) = facts.refused {
         let text = "certs.toml was changed and cannot be used".to_owned();
         found.push(Finding {
