@@ -41,7 +41,7 @@ struct Exec {
 fn build(section: &mut Section<'_>) -> Option<Arc<dyn Provider>> {
     let command = section.required("command", "\"/etc/certfleet/dns-hook\"");
     let mode = Mode::read(section);
-    let timeout = super::http::timeout(section, TIMEOUT);
+    let timeout = crate::http::timeout(section, TIMEOUT);
     let account = section.path();
     Some(Arc::new(Exec { account, command: command?, mode: mode?, timeout, turn: Mutex::new(()) }))
 }
