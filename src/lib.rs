@@ -12,7 +12,7 @@
 //! - [`model`]: everything that can be decided without touching the world; [`model::plan`] is its heart.
 //! - [`config`]: certs.toml into types that cannot be wrong, all its mistakes at once; [`kind`] reads tables,
 //!   [`secret`] what they only name.
-//! - [`http`]: requests to services that are given secrets.
+//! - [`http`], [`program`]: requests to services that are given secrets, and programs of people.
 //! - [`notify`]: telling people, one channel each.
 //! - [`store`]: what is remembered, as files; facts only.
 //! - [`acme`], [`dns`], [`deploy`], [`probe`]: one attempt each at what the plan says. None knows another, but
@@ -40,6 +40,7 @@ pub mod kind;
 pub mod model;
 pub mod notify;
 pub mod probe;
+pub mod program;
 pub mod render;
 pub mod secret;
 pub mod store;
