@@ -22,7 +22,7 @@ mod reply;
 
 pub use address::{Base, address, timeout};
 pub use call::{Call, segment};
-pub use error::{Error, RootCause};
+pub use error::{Error, RootCause, untrusted};
 pub use reply::Reply;
 
 /// A client with a deadline for each call as a whole.
@@ -97,7 +97,7 @@ impl Client {
     }
 
     fn transport(&self, error: reqwest::Error) -> Error {
-        if let Some(verdict) = error::untrusted(&error) {
+        if let Some(verdict) = untrusted(&error) {
             return Error::Untrusted(verdict);
         }
         if error.is_timeout() {

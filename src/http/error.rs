@@ -69,7 +69,7 @@ impl fmt::Debug for RootCause {
 impl std::error::Error for RootCause {}
 
 /// The verdict on the other side's certificate, wherever in the chain it is.
-pub(crate) fn untrusted(error: &(dyn std::error::Error + 'static)) -> Option<rustls::Error> {
+pub fn untrusted(error: &(dyn std::error::Error + 'static)) -> Option<rustls::Error> {
     let mut next = error.source();
     while let Some(error) = next {
         if let Some(found @ rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
