@@ -1,11 +1,13 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
 mod account;
+mod channels;
 mod check;
 mod dry_run;
 mod history;
 mod host;
 mod import;
+mod kinds;
 mod owner;
 mod providers;
 mod revoke;
@@ -109,7 +111,9 @@ enum Command {
     /// The expiry report: every certificate, where it stands, what each host serves
     Report(ReportArgs),
     /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
-    Providers(providers::ProvidersArgs),
+    Providers(kinds::KindArgs),
+    /// The alert channels; with NAME a table for certs.toml, and what it needs
+    Channels(kinds::KindArgs),
     /// The preflight: is everything there that renewing and deploying need? Safe to run any time
     ///
     /// Reads every secret, asks the CAs for their directory and the time, writes a scratch TXT record for each
@@ -253,7 +257,10 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
 
 async fn run(cli: Cli) -> Result<Exit, Refusal> {
     if let Command::Providers(args) = &cli.command {
-        return providers::run(args, cli.json);
+        return providers::ALL.run(args, cli.json);
+    }
+    if let Command::Channels(args) = &cli.command {
+        return channels::ALL.run(args, cli.json);
     }
     let path = match (config::find(cli.config.as_deref()), &cli.command) {
         (Err(LoadError::NotFound { .. }), Command::Import(args)) => {
@@ -276,7 +283,8 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Host(what) => output.host(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
         // Needs no configuration, so it has been answered above.
-        Command::Providers(args) => providers::run(&args, output.json),
+        Command::Providers(args) => providers::ALL.run(&args, output.json),
+        Command::Channels(args) => channels::ALL.run(&args, output.json),
         Command::Check => Ok(output.check(config).await),
         Command::Import(args) => output.import(Some(&config), &args),
         Command::Scan(args) => output.scan(&config, &args).await,
