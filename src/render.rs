@@ -1,5 +1,6 @@
 //! Everything that is formatted for people or programs: events, plan, summary, report, problems.
 
+mod alert;
 mod check;
 mod history;
 mod progress;
@@ -8,6 +9,7 @@ mod report;
 mod scan;
 mod summary;
 
+pub use alert::{TriedChannel, alerts_json, alerts_text, tried_channels, tried_channels_json};
 pub use check::{check_json, check_text};
 pub use history::{history_json, history_table};
 pub use progress::Progress;

@@ -13,18 +13,21 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 use super::apart::blocking;
+use super::{Engine, Summary};
 use crate::config::Config;
 use crate::model::alert::{
-    Circumstances, Condition, Memory, conditions, findings, next_letter, next_step, passed, step,
+    Circumstances, Condition, Letter, Memory, Occasion, conditions, findings, next_letter, next_step, passed,
+    step,
 };
-use crate::model::history::How;
+use crate::model::history::{Entry, How, What};
 use crate::model::observed::Observed;
-use crate::model::problem::{Blame, Diagnose, Problem, Retry};
+use crate::model::plan::{Deploying, Issuing, Request};
+use crate::model::problem::{Blame, Diagnose, Problem, Retry, plain};
 use crate::model::report::report;
 use crate::model::schedule::after;
 use crate::model::state::State;
 use crate::store::{AlertLock, LoadError, Loaded, LockError, SaveError, Store};
-pub use deliver::{Channels, Undelivered};
+pub use deliver::{Channels, Undelivered, too_slow};
 
 /// Above the longest time for which another process holds the lock: delivering, and the heartbeat.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,7 +46,7 @@ pub struct Known {
     /// That the clock is behind the newest fact.
     pub clock: Option<Problem>,
     /// Nothing of this could be read: what is not known to be wrong may be wrong nevertheless.
-    blind: bool,
+    pub(super) blind: bool,
 }
 
 /// What came of telling people.
@@ -135,19 +138,38 @@ pub async fn attend(
             return Attended { problems, ..Attended::default() };
         }
     };
-    let session = Session { config, channels, store: Some((store, lock)), attended: Attended::default() };
+    let how = ended.map_or(How::Daemon, |ended| ended.how);
+    let session =
+        Session { config, channels, store: Some((store, lock)), how, attended: Attended::default() };
     session.attend(known, None, ended).await
 }
 
-/// Tells people that the store cannot be used, and what else can be known: nothing can be done, and nothing noted.
-pub async fn attend_without_store(
+/// Tells people that no pass can be made, and what else is known. Without a store that can be written to nothing
+/// is noted: then they are told again by every pass.
+pub async fn attend_hindered(
     config: &Config,
     channels: &Channels,
+    store: Option<&Store>,
     problem: &Problem,
     how: How,
 ) -> Attended {
-    let session = Session { config, channels, store: None, attended: Attended::default() };
+    let store = match store {
+        Some(store) => lock(store).await.ok().map(|lock| (store, lock)),
+        None => None,
+    };
+    let session = Session { config, channels, store, how, attended: Attended::default() };
     session.attend(None, Some(problem), Some(Ended { how, complete: false })).await
+}
+
+impl Engine {
+    /// Tells people what the pass that has just ended has learnt.
+    pub async fn attend(&self, request: &Request, summary: &Summary) -> Attended {
+        let narrowed = request.only.is_some() || request.hosts.is_some();
+        let whole = !narrowed && request.issuing != Issuing::No && request.deploying != Deploying::No;
+        let ended = Ended { how: self.listener.how(), complete: whole && !summary.interrupted };
+        let known = super::lock(&self.left).take();
+        attend(&self.config, &Channels::of(&self.config), &self.store, known, Some(ended)).await
+    }
 }
 
 async fn lock(store: &Store) -> Result<AlertLock, LockError> {
@@ -168,6 +190,7 @@ struct Session<'a> {
     channels: &'a Channels,
     /// None: nothing can be kept.
     store: Option<(&'a Store, AlertLock)>,
+    how: How,
     attended: Attended,
 }
 
@@ -190,7 +213,8 @@ impl Session<'_> {
         }
         blocking(|| self.save(&memory));
         let now = Timestamp::now();
-        let next = next_step(&memory, &self.channels.order, now).into_iter().chain(next_letter(&memory)).min();
+        let next =
+            next_step(&memory, &self.channels.order, now).into_iter().chain(next_letter(&memory)).min();
         Attended { next: next.map(|next| next.max(after(now, SHORTEST_REST))), ..self.attended }
     }
 
@@ -209,7 +233,10 @@ impl Session<'_> {
         };
         let lost = matches!(
             error,
-            LoadError::Damaged { .. } | LoadError::WrongContent { .. } | LoadError::TooLarge(..) | LoadError::NotAFile(_)
+            LoadError::Damaged { .. }
+                | LoadError::WrongContent { .. }
+                | LoadError::TooLarge(..)
+                | LoadError::NotAFile(_)
         );
         let moved = self.store.as_ref().filter(|_| lost);
         let moved = moved.and_then(|(store, lock)| store.quarantine_alerts(lock, Timestamp::now()).ok());
@@ -225,7 +252,13 @@ impl Session<'_> {
     }
 
     /// Finds what is wrong, and writes down who is to be told of it.
-    fn look(&mut self, memory: &mut Memory, known: Option<Known>, unusable: Option<&Problem>, now: Timestamp) {
+    fn look(
+        &mut self,
+        memory: &mut Memory,
+        known: Option<Known>,
+        unusable: Option<&Problem>,
+        now: Timestamp,
+    ) {
         let known = match (known, &self.store) {
             (Some(known), _) => Ok(known),
             (None, Some((store, _))) => Known::read(store),
@@ -293,6 +326,25 @@ impl Session<'_> {
         conditions
     }
 
+    /// Who was told what is worth remembering for longer than the alert is.
+    fn note(&self, letter: &Letter, now: Timestamp) {
+        let Some((store, _)) = &self.store else { return };
+        let notice = &letter.notice;
+        let certificate = match &notice.subjects[..] {
+            [only] => only.certificate.clone(),
+            _ => None,
+        };
+        let detail = format!(
+            "alert {} to `{}`, {}: {}",
+            notice.alert,
+            letter.channel,
+            word(notice.occasion),
+            notice.title
+        );
+        let entry = Entry::new(now, What::Told, super::author(self.how));
+        super::note(store, &Entry { certificate, detail: Some(plain(&detail)), ..entry });
+    }
+
     fn save(&mut self, memory: &Memory) {
         let Some((store, lock)) = &self.store else { return };
         if let Err(error) = store.save_alerts(lock, memory) {
@@ -312,6 +364,17 @@ impl Known {
     pub(super) fn of(loaded: Loaded, observed: Observed) -> Self {
         let clock = loaded.warnings.into_iter().find(|problem| problem.code == CLOCK);
         Self { state: loaded.state, observed, damages: loaded.unreadable_debts, clock, blind: false }
+    }
+}
+
+fn word(occasion: Occasion) -> &'static str {
+    match occasion {
+        Occasion::Raised => "raised",
+        Occasion::Worsened => "worsened",
+        Occasion::Repeated => "repeated",
+        Occasion::Escalated => "escalated",
+        Occasion::Over => "over",
+        Occasion::Test => "test",
     }
 }
 

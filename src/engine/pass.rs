@@ -333,7 +333,7 @@ impl<'a> Pass<'a> {
     }
 
     /// What it came to; what waits is what a new plan would still leave waiting.
-    pub(super) fn end(mut self) -> (Summary, Observed, Apart) {
+    pub(super) fn end(mut self) -> (Summary, State, Observed, Apart) {
         for waiting in self.ask(None, None, self.request.issuing, self.request.deploying).waiting {
             match waiting {
                 // Asked for, and not done.
@@ -341,6 +341,6 @@ impl<'a> Pass<'a> {
                 waiting => self.summary.waiting.push(waiting),
             }
         }
-        (self.summary, self.observed, self.work)
+        (self.summary, self.state, self.observed, self.work)
     }
 }

@@ -29,7 +29,8 @@ pub(super) fn remember(memory: &mut Memory, desired: &Desired, known: &Known, st
 
 /// The certificate above the leaf that ends first.
 fn first_end(fullchain: &[u8]) -> Option<ChainEnd> {
-    let above = rustls_pemfile::certs(&mut &*fullchain).filter_map(Result::ok).skip(1);
+    let mut rest = fullchain;
+    let above = rustls_pemfile::certs(&mut rest).filter_map(Result::ok).skip(1);
     let ends = above.filter_map(|der| {
         let (name, _, not_after) = authority(&der).ok()?;
         Some(ChainEnd { name, not_after })
@@ -52,7 +53,8 @@ pub(super) fn endings(desired: &Desired) -> Vec<Ending> {
 fn ending(path: &Path, key: &str) -> Option<Ending> {
     // One that cannot be read is told of by whoever needs it.
     let bytes = std::fs::read(path).ok()?;
-    let roots = rustls_pemfile::certs(&mut &*bytes).filter_map(Result::ok);
+    let mut rest = bytes.as_slice();
+    let roots = rustls_pemfile::certs(&mut rest).filter_map(Result::ok);
     let lives = roots.filter_map(|der| authority(&der).ok());
     let (name, not_before, not_after) = lives.max_by_key(|(_, _, not_after)| *not_after)?;
     Some(Ending {

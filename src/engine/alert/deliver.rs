@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Session;
 use crate::config::Config;
-use crate::model::alert::{JOURNAL, Letter, Level, Memory, delivered, due_letters, failed};
+use crate::model::alert::{Letter, Level, Memory, delivered, due_letters, failed};
 use crate::model::problem::{Blame, Diagnose, Problem};
 use crate::notify::{Channel, Message};
 
@@ -45,7 +45,7 @@ pub struct Undelivered {
 
 /// A channel that has not come back in time.
 #[derive(Debug, thiserror::Error)]
-#[error("the channel `{channel}` was not done within {} s", DEADLINE.as_secs())]
+#[error("the channel `{channel}` did not come to an end in time")]
 struct TooSlow {
     channel: String,
 }
@@ -58,6 +58,11 @@ impl Diagnose for TooSlow {
     fn blame(&self) -> Blame {
         Blame::Network
     }
+}
+
+/// What is said of a channel that has not come back in time.
+pub fn too_slow(channel: &str) -> Problem {
+    Problem::of(&TooSlow { channel: channel.to_owned() })
 }
 
 impl Channels {
@@ -111,7 +116,12 @@ impl Undelivered {
     }
 }
 
-async fn deliver_by(name: &str, channel: &dyn Channel, letters: Vec<Letter>, deadline: Instant) -> Vec<Outcome> {
+async fn deliver_by(
+    name: &str,
+    channel: &dyn Channel,
+    letters: Vec<Letter>,
+    deadline: Instant,
+) -> Vec<Outcome> {
     let (mut outcomes, mut failures) = (Vec::new(), 0);
     for letter in letters {
         if failures >= ENOUGH || Instant::now() >= deadline {
@@ -125,7 +135,7 @@ async fn deliver_by(name: &str, channel: &dyn Channel, letters: Vec<Letter>, dea
                 Ok(())
             }
             Ok(Err(error)) => Err(Some(Problem::of(&error))),
-            Err(_) => Err(Some(Problem::of(&TooSlow { channel: name.to_owned() }))),
+            Err(_) => Err(Some(too_slow(name))),
         };
         failures = if result.is_ok() { 0 } else { failures + 1 };
         outcomes.push((letter, result));

@@ -58,7 +58,7 @@ pub struct Circumstances<'a> {
     pub clock: Option<&'a Problem>,
     /// Why the certs.toml that is there now is not the one in use.
     pub refused: Option<&'a Problem>,
-    /// Why nothing can be written to the store, or read from it.
+    /// Why no pass can be made, or nothing be written down.
     pub unusable: Option<&'a Problem>,
     /// What of ours ends, beside certificates.
     pub endings: &'a [Ending],

@@ -41,11 +41,11 @@ pub(super) fn machine(facts: &Circumstances<'_>, found: &mut Vec<Finding>) {
         });
     }
     if let Some(problem) = facts.unusable {
-        let text = "the store cannot be used: nothing is renewed, and nobody remembers who was told what".to_owned();
+        let text = format!("certfleet cannot work: {}", problem.message);
         found.push(Finding {
             level: Level::Critical,
-            next: Some("every pass tries again, and tells you again".to_owned()),
-            ..Finding::new("store.unusable", "", "store", text).because(problem)
+            next: Some("every pass tries again; until then nothing is renewed".to_owned()),
+            ..Finding::new("pass.impossible", "", "store", text).because(problem)
         });
     }
     if let Some(problem) = facts.refused {
