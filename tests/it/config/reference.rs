@@ -45,7 +45,8 @@ fn meaning(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
         })
         .collect();
     let rest = (config.store.clone(), config.nameservers.clone(), config.groups.clone());
-    (certificates, hosts, issuers, accounts, rest)
+    let told = (format!("{:?}", config.channels), config.alert_order.clone(), config.heartbeat.clone());
+    (certificates, hosts, issuers, accounts, rest, told)
 }
 
 #[test]
@@ -69,6 +70,8 @@ fn every_line_of_it_can_be_uncommented() {
     assert!(matches!(certificate.renew_before, Some(Margin::Time(_))));
     assert!(config.desired.hosts.values().all(|host| host.host_key.len() == 1 && host.verify.len() == 2));
     assert_eq!(config.nameservers.len(), 2);
+    assert_eq!((config.channels.len(), config.alert_order.len()), (certfleet::notify::KINDS.len(), 1));
+    assert!(config.heartbeat.is_some());
 }
 
 #[test]
