@@ -17,6 +17,7 @@ mod hosts;
 mod import;
 mod kill;
 mod lifecycle;
+mod notify;
 mod planner_properties;
 mod providers;
 mod reference;
