@@ -24,7 +24,7 @@ use toml::de::{DeTable, DeValue};
 
 pub use crate::kind::{Keys, Mistake, Mistakes, Remedy, Severity};
 pub use daemon::{Daemon, Listen};
-pub use file::{LoadError, find, load};
+pub use file::{LoadError, digest, find, load};
 
 use crate::dns::Account;
 use crate::kind::{Context, Item, Section, address, listed, near, quoted};

@@ -34,6 +34,8 @@ pub(super) async fn run(
     }
     let mut child = Command::new(command())
         .args(arguments)
+        // The service manager listens to us, not to what we start.
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
