@@ -2,6 +2,7 @@
 
 mod account;
 mod check;
+mod daemon;
 mod dry_run;
 mod history;
 mod host;
@@ -86,10 +87,10 @@ for its next attempt, the rest went on; 2 usage or configuration; 3 a person is 
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// One pass: issue what is due, deploy what hosts lack
+    /// The daemon: pass after pass, issue what is due, deploy what hosts lack
     Run {
         /// End after one pass (for a systemd timer or cron)
-        #[arg(long, required = true)]
+        #[arg(long)]
         once: bool,
     },
     /// What a pass would do, and why, and why not; changes nothing
@@ -267,7 +268,8 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
     }
     let output = Output { json: cli.json, wait: cli.wait };
     match cli.command {
-        Command::Run { once: _ } => output.pass_by(How::Timer, config, Request::default()).await,
+        Command::Run { once: false } => output.daemon(path, config).await,
+        Command::Run { once: true } => output.pass_by(How::Timer, config, Request::default()).await,
         Command::Plan(selection) => output.plan(config, &selection).await,
         Command::Renew(args) => output.renew(config, &args).await,
         Command::Deploy(args) => output.deploy(config, &args).await,
