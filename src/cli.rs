@@ -5,6 +5,7 @@ mod channels;
 mod check;
 mod daemon;
 mod dry_run;
+mod help;
 mod history;
 mod host;
 mod import;
@@ -134,6 +135,17 @@ enum Command {
     Scan(scan::ScanArgs),
     /// The audit log: who did what, when, and what came of it
     History(history::HistoryArgs),
+    /// Completions for a shell, to be put where it looks for them
+    Completions(help::Completions),
+    /// The manual page; with --output all of them, for packages
+    Man(help::Manual),
+}
+
+impl Command {
+    /// Whether it is for the user whose store it is, also when root starts it.
+    fn is_of_the_store(&self) -> bool {
+        !matches!(self, Self::Providers(_) | Self::Channels(_) | Self::Completions(_) | Self::Man(_))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -232,7 +244,9 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
     let cli = Cli::parse_from(args);
     let service = matches!(cli.command, Command::Run { .. });
     let journal = log::begin(service);
-    if let Err(refusal) = owner::go_on_as_owner(cli.config.as_deref()) {
+    if cli.command.is_of_the_store()
+        && let Err(refusal) = owner::go_on_as_owner(cli.config.as_deref())
+    {
         complain(&refusal.text);
         return refusal.exit.into();
     }
@@ -258,11 +272,12 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
 }
 
 async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
-    if let Command::Providers(args) = &cli.command {
-        return providers::ALL.run(args, cli.json);
-    }
-    if let Command::Channels(args) = &cli.command {
-        return channels::ALL.run(args, cli.json);
+    match &cli.command {
+        Command::Providers(args) => return providers::ALL.run(args, cli.json),
+        Command::Channels(args) => return channels::ALL.run(args, cli.json),
+        Command::Completions(args) => return Ok(help::completions(args)),
+        Command::Man(args) => return help::manual(args),
+        _ => {}
     }
     let path = match (config::find(cli.config.as_deref()), &cli.command) {
         (Err(LoadError::NotFound { .. }), Command::Import(args)) => {
@@ -285,9 +300,11 @@ async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
         Command::Account(what) => output.account(config, &what).await,
         Command::Host(what) => output.host(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
-        // Needs no configuration, so it has been answered above.
+        // These need no configuration, so they have been answered above.
         Command::Providers(args) => providers::ALL.run(&args, output.json),
         Command::Channels(args) => channels::ALL.run(&args, output.json),
+        Command::Completions(args) => Ok(help::completions(&args)),
+        Command::Man(args) => help::manual(&args),
         Command::Check => Ok(output.check(config).await),
         Command::Import(args) => output.import(Some(&config), &args),
         Command::Scan(args) => output.scan(&config, &args).await,
