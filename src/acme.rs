@@ -13,6 +13,7 @@ mod error;
 mod glance;
 mod http;
 mod key;
+mod nonces;
 mod order;
 mod problem;
 mod take_over;
@@ -255,7 +256,6 @@ impl Ca {
             progress,
         };
         let result = work(run).await;
-        session.close();
         tracing::debug!(issuer = %self.0.issuer, requests = session.requests(), ok = result.is_ok(), "order");
         result
     }

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::call::{CallError, Violation};
+use super::nonces::Nonces;
 use super::problem::Refusal;
 use crate::model::problem::plain;
 
@@ -34,8 +35,7 @@ struct Inner {
     profiles: Vec<String>,
     /// The time at the CA when it sent the directory.
     date: Option<Timestamp>,
-    /// Nonces that ended orders left over, and when they came.
-    nonces: Mutex<Vec<(HeaderValue, Instant)>>,
+    nonces: Nonces,
 }
 
 /// What we need of an ACME directory (RFC 8555 section 7.1.1).
@@ -99,7 +99,7 @@ impl Http {
             directory,
             directory_body: body,
             date,
-            nonces: Mutex::default(),
+            nonces: Nonces::default(),
         })))
     }
 
@@ -127,20 +127,6 @@ impl Http {
     pub(super) fn session(&self) -> Session {
         Session { http: self.clone(), seen: Arc::default() }
     }
-
-    fn keep_nonce(&self, nonce: HeaderValue) {
-        let mut nonces = self.0.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-        if nonces.len() < MAX_NONCES {
-            nonces.push((nonce, Instant::now()));
-        }
-    }
-
-    /// A nonce that another session left over and that is not old.
-    fn spare_nonce(&self) -> Option<HeaderValue> {
-        let mut nonces = self.0.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-        nonces.retain(|(_, since)| since.elapsed() < NONCE_LIFE);
-        nonces.pop().map(|(nonce, _)| nonce)
-    }
 }
 
 /// One conversation with the CA; clones belong to the same.
@@ -156,7 +142,7 @@ struct Seen {
     requests: u32,
     retry_after: Option<Duration>,
     location: Option<String>,
-    nonce: Option<HeaderValue>,
+    sent: Option<Instant>,
     /// Other chains to the same leaf.
     alternates: Vec<String>,
     /// The body of the last answer, while it is asked for.
@@ -173,6 +159,11 @@ impl Session {
     /// How many requests went over the network.
     pub(super) fn requests(&self) -> u32 {
         self.with(|seen| seen.requests)
+    }
+
+    /// When the last request was sent.
+    pub(super) fn sent(&self) -> Option<Instant> {
+        self.with(|seen| seen.sent)
     }
 
     /// How long the last answer asked us to wait.
@@ -203,21 +194,13 @@ impl Session {
         })
     }
 
-    /// Leaves the nonce of the last answer to the next session.
-    pub(super) fn close(&self) {
-        if let Some(nonce) = self.with(|seen| seen.nonce.take()) {
-            self.http.keep_nonce(nonce);
-        }
-    }
-
     async fn answer(&self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, CallError> {
         let inner = &self.http.0;
         if request.method() == Method::GET && *request.uri() == inner.directory_url {
             return Ok(response(StatusCode::OK, HeaderMap::new(), inner.directory_body.clone()));
         }
-        if request.method() == Method::HEAD
-            && let Some(nonce) = self.http.spare_nonce()
-        {
+        if request.method() == Method::HEAD {
+            let nonce = self.nonce(request.uri()).await?;
             return Ok(response(StatusCode::OK, HeaderMap::from_iter([(REPLAY_NONCE, nonce)]), Bytes::new()));
         }
         let renewal_info = inner.directory.renewal_info.as_deref();
@@ -226,17 +209,18 @@ impl Session {
             && renewal_info.is_some_and(|base| request.uri().to_string().starts_with(base));
         self.with(|seen| {
             seen.requests += 1;
-            (seen.retry_after, seen.location, seen.nonce) = (None, None, None);
+            seen.sent = Some(Instant::now());
+            (seen.retry_after, seen.location) = (None, None);
         });
         let url = plain(&request.uri().to_string());
         let (status, mut headers, body) = exchange(&inner.client, request).await?;
-        if let Err(error) = judge(&url, status, &headers, &body) {
-            // instant-acme learns nothing of this answer: its nonce is free for the next request.
-            if let Some(nonce) = headers.remove(&REPLAY_NONCE) {
-                self.http.keep_nonce(nonce);
-            }
-            return Err(error);
+        let verdict = judge(&url, status, &headers, &body);
+        // That of a refused nonce is for the next try, any other for whoever sends next.
+        let refused_nonce = verdict.is_ok() && !status.is_success();
+        if !refused_nonce && let Some(nonce) = headers.remove(&REPLAY_NONCE) {
+            inner.nonces.keep(nonce);
         }
+        verdict?;
         let wait = headers.remove(RETRY_AFTER).and_then(|value| retry_after(&value, Timestamp::now()));
         if is_renewal_info {
             // instant-acme refuses an answer without, and panics on an absurd one.
@@ -246,7 +230,6 @@ impl Session {
         }
         self.with(|seen| {
             seen.retry_after = wait;
-            seen.nonce = headers.get(&REPLAY_NONCE).cloned();
             if is_post && status.is_success() {
                 seen.alternates = alternates(&headers);
                 seen.body = seen.keeps_body.then(|| body.clone());
@@ -256,6 +239,32 @@ impl Session {
             }
         });
         Ok(response(status, headers, body))
+    }
+
+    /// One that is left over, else a new one. A CA that is asked for too many at once says so: then those that
+    /// others leave over do as well.
+    async fn nonce(&self, new_nonce: &Uri) -> Result<HeaderValue, CallError> {
+        let inner = &self.http.0;
+        let mut tries = NONCE_TRIES;
+        loop {
+            if let Some(nonce) = inner.nonces.take() {
+                return Ok(nonce);
+            }
+            self.with(|seen| seen.requests += 1);
+            let request = Request::head(new_nonce).body(BodyWrapper::default());
+            let request = request.map_err(|_| Violation::Url(plain(&new_nonce.to_string())))?;
+            let url = plain(&new_nonce.to_string());
+            let (status, mut headers, body) = exchange(&inner.client, request).await?;
+            match (judge(&url, status, &headers, &body), headers.remove(&REPLAY_NONCE)) {
+                (Ok(()), Some(nonce)) => return Ok(nonce),
+                (Ok(()), None) => return Err(Violation::NoNonce.into()),
+                (Err(CallError::RateLimited { pause: Some(pause), .. }), _) if tries > 0 => {
+                    tries -= 1;
+                    inner.nonces.wait(pause).await;
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
     }
 
     fn with<T>(&self, access: impl FnOnce(&mut Seen) -> T) -> T {
@@ -319,12 +328,14 @@ fn judge(url: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Res
         || status == StatusCode::TOO_MANY_REQUESTS
         || (status == StatusCode::SERVICE_UNAVAILABLE && wait.is_some())
     {
-        let wait = wait.flatten().unwrap_or(RATE_LIMIT_WAIT).clamp(RATE_LIMIT_MIN, RATE_LIMIT_MAX);
+        let wait = wait.flatten();
+        let pause = wait.filter(|wait| status == StatusCode::SERVICE_UNAVAILABLE && *wait <= PAUSE_MAX);
+        let wait = wait.unwrap_or(RATE_LIMIT_WAIT).clamp(RATE_LIMIT_MIN, RATE_LIMIT_MAX);
         let words = match &refusal {
             Some(refusal) => refusal.to_string(),
             None => format!("`{url}` answers {status}"),
         };
-        return Err(CallError::RateLimited { until: Timestamp::now() + wait, words });
+        return Err(CallError::RateLimited { until: Timestamp::now() + wait, words, pause });
     }
     match refusal {
         Some(refusal) if status == StatusCode::BAD_REQUEST && refusal.is("badNonce") => Ok(()),
@@ -399,11 +410,12 @@ const MAX_URL: usize = 2048;
 /// Those in use have up to four of either.
 const MAX_PROFILES: usize = 20;
 const MAX_ALTERNATES: usize = 8;
-/// CAs keep nonces for minutes at least; one that is refused costs no more than asking for one.
-const NONCE_LIFE: Duration = Duration::from_secs(60);
-const MAX_NONCES: usize = 256;
+/// How often a CA that is asked for too many nonces at once is asked again for one.
+const NONCE_TRIES: u32 = 10;
 /// When a CA limits us and does not say until when.
 const RATE_LIMIT_WAIT: Duration = Duration::from_secs(3600);
+/// A CA that has too many requests at this very moment is ready again after so long; more is a limit of another kind.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 const RATE_LIMIT_MIN: Duration = Duration::from_secs(60);
 const RATE_LIMIT_MAX: Duration = Duration::from_secs(86_400);
 

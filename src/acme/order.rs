@@ -244,7 +244,10 @@ impl Run<'_> {
     /// Looks at the order until its status changes.
     async fn follow(&self, order: &mut Order) -> Result<(), CallError> {
         let before = order.state().status;
-        let (mut pause, mut wait) = (POLL_FIRST, POLL_FIRST);
+        let mut pause = POLL_FIRST;
+        // The request before is on its way to a CA that is far; it may have worked meanwhile.
+        let mut wait =
+            POLL_FIRST.saturating_sub(self.session.sent().map_or(Duration::ZERO, |it| it.elapsed()));
         loop {
             tokio::time::sleep(wait).await;
             refresh(order).await?;
@@ -388,7 +391,7 @@ const NOT_REPLACEABLE: [&str; 4] = ["alreadyReplaced", "malformed", "unauthorize
 /// A token has at least 22 characters (RFC 8555 section 8.3); those in use have 43.
 const MAX_TOKEN: usize = 512;
 /// Pebble 2.10 is known to hang when it is asked faster.
-const POLL_FIRST: Duration = Duration::from_millis(100);
+const POLL_FIRST: Duration = Duration::from_millis(50);
 const POLL_LAST: Duration = Duration::from_secs(5);
 /// Who is asked to wait for longer comes back in another attempt.
 const POLL_PATIENCE: Duration = Duration::from_secs(60);
