@@ -11,11 +11,13 @@ mod chain;
 mod check;
 mod error;
 mod glance;
+mod header;
 mod http;
 mod key;
 mod nonces;
 mod order;
 mod problem;
+mod proof;
 mod take_over;
 
 use std::path::Path;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{DATE, LINK, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{DATE, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::call::{CallError, Violation};
+use super::header::{alternates, retry_after};
 use super::nonces::Nonces;
 use super::problem::Refusal;
 use crate::model::problem::plain;
@@ -148,6 +149,8 @@ struct Seen {
     /// The body of the last answer, while it is asked for.
     body: Option<Bytes>,
     keeps_body: bool,
+    /// What the next request is answered with, without being sent.
+    pretended: Option<String>,
 }
 
 impl Session {
@@ -181,6 +184,11 @@ impl Session {
         self.with(|seen| seen.alternates.clone())
     }
 
+    /// Answers the next request with that, without sending it.
+    pub(super) fn pretend(&self, answer: String) {
+        self.with(|seen| seen.pretended = Some(answer));
+    }
+
     /// From now on keeps what instant-acme would not pass on: an answer that is not JSON.
     pub(super) fn keep_body(&self) {
         self.with(|seen| (seen.keeps_body, seen.body) = (true, None));
@@ -199,9 +207,16 @@ impl Session {
         if request.method() == Method::GET && *request.uri() == inner.directory_url {
             return Ok(response(StatusCode::OK, HeaderMap::new(), inner.directory_body.clone()));
         }
+        if self.with(|seen| seen.pretended.is_some()) {
+            // What is not sent is signed nevertheless, with a nonce that is asked for first.
+            if request.method() == Method::HEAD {
+                return Ok(nonce_answer(HeaderValue::from_static("none")));
+            }
+            let answer = self.with(|seen| seen.pretended.take()).unwrap_or_default();
+            return Ok(response(StatusCode::OK, HeaderMap::new(), answer.into()));
+        }
         if request.method() == Method::HEAD {
-            let nonce = self.nonce(request.uri()).await?;
-            return Ok(response(StatusCode::OK, HeaderMap::from_iter([(REPLAY_NONCE, nonce)]), Bytes::new()));
+            return self.nonce(request.uri()).await.map(nonce_answer);
         }
         let renewal_info = inner.directory.renewal_info.as_deref();
         let is_post = request.method() == Method::POST;
@@ -348,6 +363,10 @@ fn judge(url: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Res
     }
 }
 
+fn nonce_answer(nonce: HeaderValue) -> BytesResponse {
+    response(StatusCode::OK, HeaderMap::from_iter([(REPLAY_NONCE, nonce)]), Bytes::new())
+}
+
 fn response(status: StatusCode, headers: HeaderMap, body: Bytes) -> BytesResponse {
     let (mut parts, ()) = http::Response::new(()).into_parts();
     (parts.status, parts.headers) = (status, headers);
@@ -367,35 +386,6 @@ pub(super) fn https(url: &str) -> Result<Uri, Violation> {
     }
 }
 
-/// The URLs with `rel="alternate"` of `Link` headers (RFC 8288), as many as are worth a look.
-fn alternates(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.get_all(LINK).into_iter().filter_map(|value| value.to_str().ok());
-    values
-        // A comma stands in a URL, too, but not before the `<` of the next.
-        .flat_map(|value| value.split('<').skip(1))
-        .filter_map(|link| link.split_once('>'))
-        .filter(|(_, parameters)| {
-            parameters.split([';', ',']).any(|parameter| {
-                let rel = parameter.trim().strip_prefix("rel=").unwrap_or_default();
-                rel.trim_matches('"').split_whitespace().any(|rel| rel.eq_ignore_ascii_case("alternate"))
-            })
-        })
-        .map(|(url, _)| url.to_owned())
-        .take(MAX_ALTERNATES)
-        .collect()
-}
-
-/// How long a `Retry-After` header asks us to wait (RFC 9110 section 10.2.3); `None` if it says nothing.
-fn retry_after(value: &HeaderValue, now: Timestamp) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit mean "very long", which the caller cuts.
-        return Some(Duration::from_secs(text.parse::<u32>().unwrap_or(u32::MAX).into()));
-    }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
-}
-
 const REPLAY_NONCE: http::HeaderName = http::HeaderName::from_static("replay-nonce");
 /// Covers name lookup, TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -407,9 +397,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// An order with a hundred names is 20 KiB.
 const MAX_BODY: usize = 1024 * 1024;
 const MAX_URL: usize = 2048;
-/// Those in use have up to four of either.
+/// Those in use have up to four.
 const MAX_PROFILES: usize = 20;
-const MAX_ALTERNATES: usize = 8;
 /// How often a CA that is asked for too many nonces at once is asked again for one.
 const NONCE_TRIES: u32 = 10;
 /// When a CA limits us and does not say until when.
@@ -422,45 +411,6 @@ const RATE_LIMIT_MAX: Duration = Duration::from_secs(86_400);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now: Timestamp = "1994-11-06T08:49:00Z".parse().unwrap();
-        let waits = |text: &'static str| retry_after(&HeaderValue::from_static(text), now);
-        assert_eq!(waits("120"), Some(Duration::from_secs(120)));
-        assert_eq!(waits(" 0 "), Some(Duration::ZERO));
-        assert_eq!(waits("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(37)));
-        assert_eq!(waits("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(waits("99999999999999999999999"), Some(Duration::from_secs(u32::MAX.into())));
-        assert_eq!(waits("18446744073709551615"), Some(Duration::from_secs(u32::MAX.into())));
-        for garbage in ["", "-5", "soon", "1.5", "0x10", "12 34", "Sun, 99 Nov 1994 08:49:37 GMT"] {
-            assert_eq!(waits(garbage), None, "{garbage}");
-        }
-    }
-
-    #[test]
-    fn alternates_are_the_links_that_say_so() {
-        let links = |values: &[&'static str]| {
-            let headers = values.iter().map(|value| (LINK, HeaderValue::from_static(value)));
-            alternates(&headers.collect())
-        };
-        assert_eq!(links(&["<https://a.example/d>;rel=\"index\""]), Vec::<String>::new());
-        assert_eq!(
-            links(&[
-                "<https://a.example/1>;rel=\"alternate\"",
-                "<https://a.example/2?a,b>; title=x; rel=alternate, <https://a.example/up>; rel=\"up\"",
-            ]),
-            ["https://a.example/1", "https://a.example/2?a,b"]
-        );
-        assert_eq!(
-            links(&["<https://a.example/1", "rel=alternate", "<>;rel=alternates", ""]),
-            Vec::<String>::new()
-        );
-        assert_eq!(
-            links(&[concat!("<a>;rel=alternate,", "<b>;rel=alternate")].repeat(99)).len(),
-            MAX_ALTERNATES
-        );
-    }
 
     #[test]
     fn only_https_is_followed() {
