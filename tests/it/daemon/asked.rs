@@ -144,7 +144,9 @@ fn those_who_are_slow_or_many_or_talk_nonsense_are_shown_out_and_keep_nobody_els
         assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
     }
     let large = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
-    for nonsense in [&large, "\x16\x03\x01\x02\0\x01\0\x01\u{1}\r\n\r\n", "GET\r\n\r\n", "\r\n\r\n\r\nnothing\r\n\r\n"] {
+    for nonsense in
+        [&large, "\x16\x03\x01\x02\0\x01\0\x01\u{1}\r\n\r\n", "GET\r\n\r\n", "\r\n\r\n\r\nnothing\r\n\r\n"]
+    {
         let mut stream = connect(address);
         let _ = stream.write_all(nonsense.as_bytes());
         let mut answer = Vec::new();

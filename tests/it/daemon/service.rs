@@ -27,7 +27,10 @@ fn it_is_ready_before_the_first_pass_and_tells_where_it_stands_after_it() {
     daemon.eventually("the status", || daemon.status().starts_with(&next));
     assert!(!daemon.told().iter().any(|line| line.starts_with("WATCHDOG")), "nobody asked for that");
     let history = certfleet(&config, &["history", "--json"]).ended(0).json();
-    assert!(history["entries"].as_array().unwrap().iter().any(|entry| entry["by"]["how"] == "daemon"), "{history}");
+    assert!(
+        history["entries"].as_array().unwrap().iter().any(|entry| entry["by"]["how"] == "daemon"),
+        "{history}"
+    );
     daemon.end().ended(0);
 }
 
