@@ -1,12 +1,15 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
 mod account;
+mod channels;
 mod check;
 mod daemon;
 mod dry_run;
+mod help;
 mod history;
 mod host;
 mod import;
+mod kinds;
 mod log;
 mod owner;
 mod providers;
@@ -111,7 +114,9 @@ enum Command {
     /// The expiry report: every certificate, where it stands, what each host serves
     Report(ReportArgs),
     /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
-    Providers(providers::ProvidersArgs),
+    Providers(kinds::KindArgs),
+    /// The alert channels; with NAME a table for certs.toml, and what it needs
+    Channels(kinds::KindArgs),
     /// The preflight: is everything there that renewing and deploying need? Safe to run any time
     ///
     /// Reads every secret, asks the CAs for their directory and the time, writes a scratch TXT record for each
@@ -130,6 +135,17 @@ enum Command {
     Scan(scan::ScanArgs),
     /// The audit log: who did what, when, and what came of it
     History(history::HistoryArgs),
+    /// Completions for a shell, to be put where it looks for them
+    Completions(help::Completions),
+    /// The manual page; with --output all of them, for packages
+    Man(help::Manual),
+}
+
+impl Command {
+    /// Whether it is for the user whose store it is, also when root starts it.
+    fn is_of_the_store(&self) -> bool {
+        !matches!(self, Self::Providers(_) | Self::Channels(_) | Self::Completions(_) | Self::Man(_))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -228,7 +244,9 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
     let cli = Cli::parse_from(args);
     let service = matches!(cli.command, Command::Run { .. });
     let journal = log::begin(service);
-    if let Err(refusal) = owner::go_on_as_owner(cli.config.as_deref()) {
+    if cli.command.is_of_the_store()
+        && let Err(refusal) = owner::go_on_as_owner(cli.config.as_deref())
+    {
         complain(&refusal.text);
         return refusal.exit.into();
     }
@@ -254,8 +272,12 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
 }
 
 async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
-    if let Command::Providers(args) = &cli.command {
-        return providers::run(args, cli.json);
+    match &cli.command {
+        Command::Providers(args) => return providers::ALL.run(args, cli.json),
+        Command::Channels(args) => return channels::ALL.run(args, cli.json),
+        Command::Completions(args) => return Ok(help::completions(args)),
+        Command::Man(args) => return help::manual(args),
+        _ => {}
     }
     let path = match (config::find(cli.config.as_deref()), &cli.command) {
         (Err(LoadError::NotFound { .. }), Command::Import(args)) => {
@@ -278,8 +300,11 @@ async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
         Command::Account(what) => output.account(config, &what).await,
         Command::Host(what) => output.host(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
-        // Needs no configuration, so it has been answered above.
-        Command::Providers(args) => providers::run(&args, output.json),
+        // These need no configuration, so they have been answered above.
+        Command::Providers(args) => providers::ALL.run(&args, output.json),
+        Command::Channels(args) => channels::ALL.run(&args, output.json),
+        Command::Completions(args) => Ok(help::completions(&args)),
+        Command::Man(args) => help::manual(&args),
         Command::Check => Ok(output.check(config).await),
         Command::Import(args) => output.import(Some(&config), &args),
         Command::Scan(args) => output.scan(&config, &args).await,
