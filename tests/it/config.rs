@@ -2,6 +2,7 @@
 
 mod alert;
 mod corpus;
+mod daemon;
 mod hostile;
 mod local;
 mod providers;
