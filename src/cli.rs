@@ -1,6 +1,7 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
 mod account;
+mod channels;
 mod check;
 mod daemon;
 mod dry_run;
@@ -8,6 +9,8 @@ mod help;
 mod history;
 mod host;
 mod import;
+mod kinds;
+mod log;
 mod owner;
 mod providers;
 mod revoke;
@@ -28,14 +31,14 @@ use jiff::{SignedDuration, Timestamp};
 use select::{select, unknown};
 
 use crate::config::{self, Config, LoadError};
-use crate::engine::{Engine, Observer, Summary};
+use crate::engine::{Engine, Listener, Observer, Summary};
 use crate::model::history::How;
 use crate::model::name::HostName;
 use crate::model::observed::Observed;
 use crate::model::plan::{Action, Deploying, Issuing, Request, Waiting, plan};
 use crate::model::problem::Problem;
 use crate::model::report;
-use crate::render::{self, Progress};
+use crate::render::{self, Log, Progress};
 use crate::store::{Loaded, Store};
 
 /// How a command ended; the numbers are an interface.
@@ -111,7 +114,9 @@ enum Command {
     /// The expiry report: every certificate, where it stands, what each host serves
     Report(ReportArgs),
     /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
-    Providers(providers::ProvidersArgs),
+    Providers(kinds::KindArgs),
+    /// The alert channels; with NAME a table for certs.toml, and what it needs
+    Channels(kinds::KindArgs),
     /// The preflight: is everything there that renewing and deploying need? Safe to run any time
     ///
     /// Reads every secret, asks the CAs for their directory and the time, writes a scratch TXT record for each
@@ -139,7 +144,7 @@ enum Command {
 impl Command {
     /// Whether it is for the user whose store it is, also when root starts it.
     fn is_of_the_store(&self) -> bool {
-        !matches!(self, Self::Providers(_) | Self::Completions(_) | Self::Man(_))
+        !matches!(self, Self::Providers(_) | Self::Channels(_) | Self::Completions(_) | Self::Man(_))
     }
 }
 
@@ -237,27 +242,27 @@ pub fn main() -> ExitCode {
 /// Runs the command given by these arguments, the first of which is the name of the program.
 pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
     let cli = Cli::parse_from(args);
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "certfleet=warn".into()),
-        )
-        .without_time()
-        .init();
+    let service = matches!(cli.command, Command::Run { .. });
+    let journal = log::begin(service);
     if cli.command.is_of_the_store()
         && let Err(refusal) = owner::go_on_as_owner(cli.config.as_deref())
     {
         complain(&refusal.text);
         return refusal.exit.into();
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if service {
+        // It waits, most of the time; each thread more is memory that stays.
+        runtime.worker_threads(2);
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(&render::error_chain(&error));
             return Exit::Failed.into();
         }
     };
-    let exit = runtime.block_on(run(cli)).unwrap_or_else(|refusal| {
+    let exit = runtime.block_on(run(cli, journal)).unwrap_or_else(|refusal| {
         complain(&refusal.text);
         refusal.exit
     });
@@ -266,16 +271,17 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
     exit.into()
 }
 
-async fn run(cli: Cli) -> Result<Exit, Refusal> {
+async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
     match &cli.command {
-        Command::Providers(args) => return providers::run(args, cli.json),
+        Command::Providers(args) => return providers::ALL.run(args, cli.json),
+        Command::Channels(args) => return channels::ALL.run(args, cli.json),
         Command::Completions(args) => return Ok(help::completions(args)),
         Command::Man(args) => return help::manual(args),
         _ => {}
     }
     let path = match (config::find(cli.config.as_deref()), &cli.command) {
         (Err(LoadError::NotFound { .. }), Command::Import(args)) => {
-            return Output { json: cli.json, wait: cli.wait }.import(None, args);
+            return Output { json: cli.json, wait: cli.wait, journal }.import(None, args);
         }
         (path, _) => path.map_err(|error| Refusal::config(&error))?,
     };
@@ -283,7 +289,7 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
     for warning in &config.warnings {
         complain(&warning.to_string());
     }
-    let output = Output { json: cli.json, wait: cli.wait };
+    let output = Output { json: cli.json, wait: cli.wait, journal };
     match cli.command {
         Command::Run { once: false } => output.daemon(path, config).await,
         Command::Run { once: true } => output.pass_by(How::Timer, config, Request::default()).await,
@@ -295,7 +301,8 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Host(what) => output.host(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
         // These need no configuration, so they have been answered above.
-        Command::Providers(args) => providers::run(&args, output.json),
+        Command::Providers(args) => providers::ALL.run(&args, output.json),
+        Command::Channels(args) => channels::ALL.run(&args, output.json),
         Command::Completions(args) => Ok(help::completions(&args)),
         Command::Man(args) => help::manual(&args),
         Command::Check => Ok(output.check(config).await),
@@ -308,6 +315,8 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
 struct Output {
     json: bool,
     wait: Duration,
+    /// Whether events go to the journal.
+    journal: bool,
 }
 
 impl Output {
@@ -353,7 +362,7 @@ impl Output {
 
     async fn pass_by(&self, how: How, config: Config, request: Request) -> Result<Exit, Refusal> {
         let store = Store::open(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
-        let engine = Engine::new(Arc::new(config), store, Arc::new(Progress::new()), self.wait)
+        let engine = Engine::new(Arc::new(config), store, self.listener(), self.wait)
             .map_err(|error| Refusal::failed(&error))?
             .run_by(how);
         let summary =
@@ -395,6 +404,11 @@ impl Output {
         }
         let needs = report.needs_attention() || !loaded.unreadable.is_empty();
         Ok(if needs { Exit::Attention } else { Exit::Done })
+    }
+
+    /// A person wants to see it all, also what a service would not write down.
+    fn listener(&self) -> Arc<dyn Listener> {
+        if self.journal { Arc::new(Log::Journal) } else { Arc::new(Progress::new()) }
     }
 
     fn print(&self, text: &str, json: &serde_json::Value) {

@@ -5,6 +5,7 @@
 //! directories are looked up by those who talk to them.
 
 mod account;
+mod alert;
 mod certificate;
 mod daemon;
 mod file;
@@ -24,12 +25,13 @@ use toml::de::{DeTable, DeValue};
 
 pub use crate::kind::{Keys, Mistake, Mistakes, Remedy, Severity};
 pub use daemon::{Daemon, Listen};
-pub use file::{LoadError, find, load};
+pub use file::{LoadError, digest, find, load};
 
 use crate::dns::Account;
 use crate::kind::{Context, Item, Section, address, listed, near, quoted};
 use crate::model::desired::Desired;
-use crate::model::name::{DnsAccountName, GroupName, HostName, IssuerName, NameError};
+use crate::model::name::{ChannelName, DnsAccountName, GroupName, HostName, IssuerName, NameError};
+use crate::notify::Channel;
 use crate::secret::Secret;
 
 /// What certs.toml says.
@@ -53,6 +55,12 @@ pub struct Config {
     pub passphrases: BTreeMap<HostName, Secret>,
     /// The groups of hosts; certificates have them resolved already.
     pub groups: BTreeMap<GroupName, Vec<HostName>>,
+    /// The ways to reach people.
+    pub channels: BTreeMap<ChannelName, Arc<dyn Channel>>,
+    /// Which of them are told of alerts, first to last.
+    pub alert_order: Vec<ChannelName>,
+    /// The address that is called after each complete pass.
+    pub heartbeat: Option<Secret>,
     /// The secrets that the file names: line, key, and where each is.
     pub secrets: Vec<(usize, String, Secret)>,
     /// What a person should look at.
@@ -78,6 +86,7 @@ impl fmt::Debug for Config {
             .field("desired", &self.desired)
             .field("dns", &self.dns.keys().collect::<Vec<_>>())
             .field("groups", &self.groups)
+            .field("alert_order", &self.alert_order)
             .finish_non_exhaustive()
     }
 }
@@ -111,6 +120,9 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
         external_accounts: BTreeMap::new(),
         passphrases: BTreeMap::new(),
         groups: BTreeMap::new(),
+        channels: BTreeMap::new(),
+        alert_order: Vec::new(),
+        heartbeat: None,
         secrets: Vec::new(),
         warnings: Vec::new(),
     };
@@ -177,6 +189,8 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
     config.groups = groups(&mut top, &mut scope, context);
     config.desired.dns = config.dns.keys().cloned().collect();
     config.desired.certificates = certificate::read_all(&mut top, &scope, context);
+    let alert::Alerting { channels, order, heartbeat } = alert::read(&mut top);
+    (config.channels, config.alert_order, config.heartbeat) = (channels, order, heartbeat);
     top.finish();
     config
 }

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::apart::blocking;
-use super::issue::{LOCK_RETRY, boxed};
+use super::issue::boxed;
+use super::turn::LOCK_RETRY;
 use super::{Engine, Event, Listener, lock};
 use crate::acme::{self, Binding, Ca};
 use crate::config::ExternalAccount;

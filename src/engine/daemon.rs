@@ -3,7 +3,7 @@
 //! The loop that everything hangs on is one task: it polls the pass, compares the clocks, and gives the sign of
 //! life that a watchdog waits for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +17,14 @@ use crate::config::{self, Config, LoadError};
 use crate::model::history::How;
 use crate::model::pace::{Rest, share};
 use crate::model::plan::Request;
-use crate::store::Store;
+use crate::model::problem::Problem;
+use crate::model::state::ConfigRefused;
+use crate::store::{SaveError, Store};
 
 /// The clocks are compared this often at least: sleeping stands still in suspend, and knows nothing of a clock
 /// that is set.
 const NAP: Duration = Duration::from_secs(60);
+const SHORTEST_BEAT: Duration = Duration::from_millis(50);
 
 /// What a person or the service manager wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,16 +40,24 @@ pub enum Order {
 pub enum News<'a> {
     /// It is alive.
     Beat,
+    /// A pass begins.
+    Begins,
     /// A pass has ended; the next begins at that time.
     Passed(&'a Summary, Timestamp),
     /// A pass could not begin; the next attempt is at that time.
     NotBegun(&'a StartError, Timestamp),
+    /// certs.toml says something else than what the daemon goes by; said once for each text.
+    Differs,
     /// The configuration is being read again.
     Reloading,
     /// It has been, and counts from the next pass on.
-    Reloaded(&'a Config),
+    Reloaded(&'a Arc<Config>),
+    /// It names another store, which takes a restart; all else counts.
+    OtherStore(&'a Path),
     /// It cannot be used: the one before stays.
     Refused(&'a LoadError),
+    /// What alerts should know of it cannot be stored.
+    NotNoted(&'a SaveError),
     /// It was told to end.
     Ending,
 }
@@ -57,20 +68,17 @@ pub trait Audience {
     fn hear(&self, news: News<'_>);
 }
 
-/// Everything that the daemon needs.
+/// The loop and what it needs.
 pub struct Daemon {
-    /// The file that is read again.
-    pub path: PathBuf,
-    /// What it said when it was read last.
-    pub config: Arc<Config>,
-    /// Where all is kept; the lock of the daemon is held by the caller.
-    pub store: Store,
-    /// Who is told of what passes do.
-    pub listener: Arc<dyn Listener>,
-    /// How long to wait for a lock that another process holds.
-    pub lock_wait: Duration,
-    /// The longest time between two signs of life.
-    pub beat: Duration,
+    path: PathBuf,
+    /// What the running configuration was read from, and the last other text that was told of.
+    digest: Option<[u8; 32]>,
+    differing: Option<[u8; 32]>,
+    config: Arc<Config>,
+    store: Store,
+    listener: Arc<dyn Listener>,
+    lock_wait: Duration,
+    beat: Duration,
 }
 
 /// How the daemon ended.
@@ -91,21 +99,38 @@ struct Passed {
 }
 
 impl Daemon {
+    /// A daemon for the configuration that was read from `path`; the lock of the store's daemon is held by the
+    /// caller. Waits for other processes for `lock_wait`, and gives a sign of life every `beat`.
+    pub fn new(
+        path: PathBuf,
+        config: Arc<Config>,
+        store: Store,
+        listener: Arc<dyn Listener>,
+        lock_wait: Duration,
+        beat: Duration,
+    ) -> Self {
+        let (digest, beat) = (config::digest(&path), beat.clamp(SHORTEST_BEAT, NAP));
+        Self { path, digest, differing: None, config, store, listener, lock_wait, beat }
+    }
+
     /// Pass after pass, until told to end.
     pub async fn run(mut self, orders: &mut mpsc::Receiver<Order>, audience: &dyn Audience) -> End {
+        self.note_refusal(None, audience);
         loop {
+            self.compare(audience);
             let began = Timestamp::now();
+            audience.hear(News::Begins);
             let Some(passed) = self.pass(orders, audience).await else { return End::AtOnce };
             if passed.told_to_end {
                 return End::InOrder;
-            }
-            if passed.reloaded {
-                continue;
             }
             let rest = self.rest(began, passed.result.as_ref().ok());
             match passed.result {
                 Ok(summary) => audience.hear(News::Passed(&summary, rest.next)),
                 Err(error) => audience.hear(News::NotBegun(&error, rest.next)),
+            }
+            if passed.reloaded {
+                continue;
             }
             match self.sleep(&rest, orders, audience).await {
                 None => {}
@@ -141,7 +166,7 @@ impl Daemon {
         let pass =
             one_pass(self.config.clone(), self.store.clone(), self.listener.clone(), self.lock_wait, stopped);
         tokio::pin!(pass);
-        let mut beats = tokio::time::interval(self.beat.min(NAP));
+        let mut beats = tokio::time::interval(self.beat);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let result = loop {
             tokio::select! {
@@ -173,7 +198,7 @@ impl Daemon {
         audience: &dyn Audience,
     ) -> Option<Order> {
         let began = Instant::now();
-        let longest = SignedDuration::try_from(self.beat.min(NAP)).unwrap_or(SignedDuration::from_secs(1));
+        let longest = SignedDuration::try_from(self.beat).unwrap_or(SignedDuration::from_secs(1));
         loop {
             beat(audience).await;
             let now = Timestamp::now();
@@ -191,12 +216,42 @@ impl Daemon {
 
     fn reload(&mut self, audience: &dyn Audience) {
         audience.hear(News::Reloading);
+        let digest = config::digest(&self.path);
         match config::load(&self.path) {
-            Ok(config) => {
+            Ok(mut config) => {
+                if config.store != self.config.store {
+                    audience.hear(News::OtherStore(&config.store));
+                    config.store.clone_from(&self.config.store);
+                }
                 self.config = Arc::new(config);
+                self.digest = digest;
+                self.note_refusal(None, audience);
                 audience.hear(News::Reloaded(&self.config));
             }
-            Err(error) => audience.hear(News::Refused(&error)),
+            Err(error) => {
+                // It has been said what is wrong with this text.
+                self.differing = digest;
+                self.note_refusal(Some(&error), audience);
+                audience.hear(News::Refused(&error));
+            }
+        }
+    }
+
+    /// For alerts: they are for those who do not read the log.
+    fn note_refusal(&self, error: Option<&LoadError>, audience: &dyn Audience) {
+        let refused =
+            error.map(|error| ConfigRefused { at: Timestamp::now(), message: Problem::of(error).one_line() });
+        if let Err(error) = self.store.save_config_refused(refused.as_ref()) {
+            audience.hear(News::NotNoted(&error));
+        }
+    }
+
+    /// Notices a file that was edited and not loaded.
+    fn compare(&mut self, audience: &dyn Audience) {
+        let there = config::digest(&self.path);
+        if there.is_some() && there != self.digest && there != self.differing {
+            self.differing = there;
+            audience.hear(News::Differs);
         }
     }
 }
