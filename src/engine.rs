@@ -9,6 +9,7 @@ mod apart;
 mod ca;
 mod check;
 mod clean;
+pub mod daemon;
 mod deploy;
 mod event;
 mod history;
