@@ -46,11 +46,9 @@ pub struct Bundle {
     pub force: bool,
     /// The private key.
     pub privkey: Zeroizing<String>,
-    /// Leaf and intermediates.
-    pub fullchain: String,
-    /// The leaf alone.
+    /// The leaf.
     pub cert: String,
-    /// The intermediates alone; may be empty.
+    /// The intermediates; may be empty.
     pub chain: String,
 }
 

@@ -195,7 +195,6 @@ impl Engine {
             fingerprint,
             force,
             privkey: files.privkey,
-            fullchain: files.fullchain,
             cert: files.cert,
             chain: files.chain,
         })

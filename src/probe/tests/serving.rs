@@ -159,6 +159,8 @@ async fn addresses_come_from_certs_toml_or_the_system() {
         host_key: Vec::new(),
         known_hosts: Vec::new(),
         directory: "/etc/letsencrypt/live".to_owned(),
+        layout: Default::default(),
+        files: Vec::new(),
         test: String::new(),
         reload: String::new(),
         verify,
