@@ -118,7 +118,7 @@ impl Output {
         if host.local {
             return Ok(self.nothing_to_do(host));
         }
-        let file = match &host.identity {
+        let file = match host.identity.first() {
             Some(file) => file.clone(),
             None => {
                 let store = Store::open(&config.store);

@@ -31,9 +31,9 @@ const COMPLAINT_LIMIT: usize = 16 * 1024;
 /// How to come to a host and into it.
 #[derive(Clone)]
 pub struct Login {
-    /// The file of the private key; where there is none the agent of `$SSH_AUTH_SOCK` is asked.
-    pub identity: PathBuf,
-    /// Where its passphrase is, if it has one.
+    /// The files of private keys, tried in this order; where none is there the agent of `$SSH_AUTH_SOCK` is asked.
+    pub identity: Vec<PathBuf>,
+    /// Where their passphrase is, if they have one.
     pub passphrase: Option<Secret>,
     /// The session with the host through which this one is reached.
     pub via: Option<Arc<Session>>,
@@ -42,7 +42,7 @@ pub struct Login {
 impl Login {
     /// With the key in this file, directly.
     pub fn with(identity: &Path) -> Self {
-        Self { identity: identity.to_owned(), passphrase: None, via: None }
+        Self { identity: vec![identity.to_owned()], passphrase: None, via: None }
     }
 }
 
@@ -62,8 +62,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects and logs in. The host's key is judged before anything of ours is shown to it, and there is
-    /// one attempt to log in, with one key: hosts lock out who tries more.
+    /// Connects and logs in. The host's key is judged before anything of ours is shown to it, and there are
+    /// no more attempts to log in than sshd takes of everybody: hosts lock out who tries more.
     pub async fn open(host: &Host, login: Login) -> Result<Self, ConnectError> {
         let carrier = match host.local {
             true => may_install(host).map(|()| Carrier::Local)?,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -163,7 +163,7 @@ impl Engine {
             }
             let via = self.way_to(host).await?;
             let login = Login {
-                identity: host.identity.clone().unwrap_or_else(|| self.store.ssh_identity()),
+                identity: keys_for(host, &self.store.ssh_identity()),
                 passphrase: self.config.passphrases.get(&host.name).cloned(),
                 via,
             };
@@ -265,10 +265,18 @@ pub(super) fn open<'a>(
             Some(via) => Some(Arc::new(open(config, identity, via).await.map_err(behind(host, via))?)),
             None => None,
         };
-        let identity = host.identity.clone().unwrap_or_else(|| identity.to_owned());
+        let identity = keys_for(host, identity);
         let passphrase = config.passphrases.get(&host.name).cloned();
         Session::open(host, Login { identity, passphrase, via }).await
     })
+}
+
+/// The files of the keys for a host; `own` is the one that certfleet makes for itself.
+pub(super) fn keys_for(host: &Host, own: &Path) -> Vec<PathBuf> {
+    match host.identity.is_empty() {
+        true => vec![own.to_owned()],
+        false => host.identity.clone(),
+    }
 }
 
 fn behind(host: &Host, via: &Host) -> impl FnOnce(ConnectError) -> ConnectError {
