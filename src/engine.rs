@@ -9,6 +9,7 @@ mod apart;
 mod ca;
 mod check;
 mod clean;
+pub mod daemon;
 mod deploy;
 mod event;
 mod history;
@@ -21,6 +22,7 @@ mod rehearse;
 mod revoke;
 mod scan;
 mod solve;
+mod turn;
 
 pub use check::{Finding, Standing, check};
 pub use event::{Event, Listener, Step, Summary};
@@ -51,8 +53,9 @@ use crate::model::name::{DnsAccountName, HostName, IssuerName};
 use crate::model::plan::Request;
 use crate::store::Store;
 
-/// Orders under way at once: Let's Encrypt allows 300 new orders in 3 hours, and each waits for DNS.
-const ORDERS: usize = 32;
+/// Orders under way at once. Each does nothing but wait for others nearly all the time; more than about so many requests
+/// at once Let's Encrypt turns away.
+const ORDERS: usize = 100;
 /// For removing our records when a run is told to end.
 const LAST_CLEAN_UP: Duration = Duration::from_secs(20);
 

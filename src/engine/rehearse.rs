@@ -123,10 +123,8 @@ impl Engine {
     async fn rehearse_certificate(&self, certificate: &Certificate) -> Rehearsal {
         let mut part = Rehearsal::default();
         let name = &certificate.name;
-        // Closed only with the engine.
-        let _permit = self.orders.acquire().await.ok();
-        let _held = match self.lock_certificate(name, "rehearsing").await {
-            Ok(Some(held)) => held,
+        let _turn = match self.turn(name, "rehearsing").await {
+            Ok(Some(turn)) => turn,
             Ok(None) => {
                 part.locked.push((name.clone(), self.holder(name)));
                 return part;

@@ -9,6 +9,7 @@ mod certificates;
 mod chaos;
 mod check;
 mod config;
+mod daemon;
 mod deploy;
 mod dns;
 mod facts;

@@ -44,7 +44,8 @@ fn meaning(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
             (account.name.clone(), account.check, account.authoritative.clone(), times)
         })
         .collect();
-    let rest = (config.store.clone(), config.nameservers.clone(), config.groups.clone());
+    let rest =
+        (config.store.clone(), config.daemon.clone(), config.nameservers.clone(), config.groups.clone());
     (certificates, hosts, issuers, accounts, rest)
 }
 

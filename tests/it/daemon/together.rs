@@ -1,0 +1,1 @@
+//! Beside a timer and a person.
