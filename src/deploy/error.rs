@@ -4,6 +4,7 @@ mod put_back;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 pub use put_back::NotPutBack;
 
@@ -103,7 +104,7 @@ pub enum ConnectError {
         via: String,
         /// Why.
         #[source]
-        source: Box<Self>,
+        source: Arc<Self>,
     },
     /// It does not take our keys.
     #[error("`{host}` does not let `{user}` in with the key {}", tried.join(", nor with "))]
@@ -205,6 +206,10 @@ impl Diagnose for ConnectError {
     }
 }
 
+fn through(via: Option<&str>) -> String {
+    via.map_or_else(String::new, |via| format!(": so was the one to `{via}`, through which it goes"))
+}
+
 /// The line of a sudoers file that lets a user run transactions. Whoever may run `sh` may do everything.
 pub fn sudoers_line(user: &str) -> String {
     format!("{user} ALL=(root) NOPASSWD: /bin/sh, /usr/bin/sh")
@@ -270,10 +275,12 @@ pub enum InstallError {
         host: String,
     },
     /// The connection is lost.
-    #[error("the connection to `{host}` was lost in {step}")]
+    #[error("the connection to `{host}` was lost in {step}{}", through(via.as_deref()))]
     Lost {
         /// The host's name.
         host: String,
+        /// The host that it is behind, where the connection to that is lost.
+        via: Option<String>,
         /// The step it was in.
         step: String,
     },

@@ -130,7 +130,20 @@ impl Session {
     }
 
     async fn converse(&self, host: &Host, conversation: Conversation) -> Result<Vec<Record>, InstallError> {
-        self.exchange(host, conversation).await?.records()
+        match self.exchange(host, conversation).await?.records() {
+            Err(InstallError::Lost { host: name, step, .. }) => {
+                Err(InstallError::Lost { host: name, via: self.lost_way(host).await, step })
+            }
+            records => records,
+        }
+    }
+
+    /// The jump host, if the connection to it does not carry any more.
+    async fn lost_way(&self, host: &Host) -> Option<String> {
+        let handle = self.login.via.as_deref()?.handle()?;
+        let answered = matches!(timeout(GOODBYE, handle.send_ping()).await, Ok(Ok(())));
+        let alive = answered && !handle.is_closed();
+        host.via.as_ref().filter(|_| !alive).map(ToString::to_string)
     }
 
     /// As [`converse`](Self::converse), for questions that change nothing.
@@ -283,7 +296,7 @@ impl Exchange<'_> {
 
     fn no_answer(&self) -> InstallError {
         if !self.ended {
-            return InstallError::Lost { host: self.name(), step: self.step() };
+            return InstallError::Lost { host: self.name(), via: None, step: self.step() };
         }
         let status = self.status.map_or_else(|| "killed".to_owned(), |code| format!("exit status {code}"));
         let complaint = plain(&String::from_utf8_lossy(&self.complaint));

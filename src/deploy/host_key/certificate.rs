@@ -87,7 +87,7 @@ pub(super) fn check(certificate: &Certificate, name: &str, now: Timestamp) -> Re
         return Err(CertificateFault::Others { name: name.to_owned(), others: others.join(", ") });
     }
     let conditions: Vec<String> =
-        certificate.critical_options().iter().map(|(option, _)| plain(option)).take(8).collect();
+        certificate.critical_options().keys().map(|option| plain(option)).take(8).collect();
     if !conditions.is_empty() {
         return Err(CertificateFault::Critical(conditions.join(", ")));
     }

@@ -82,12 +82,26 @@ impl Expectation {
 
     fn read(&mut self, text: &str, path: &Path, names: &[String]) {
         for (number, line) in text.lines().enumerate() {
-            let words = line.split([' ', '\t']).filter(|word| !word.is_empty());
-            let line = words.collect::<Vec<_>>().join(" ");
+            let line = line.trim_matches([' ', '\t']);
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let Ok(entry) = line.parse::<Entry>() else {
+            let words = line.split([' ', '\t']).filter(|word| !word.is_empty());
+            let entry = words.collect::<Vec<_>>().join(" ").parse::<Entry>();
+            // For ssh a marker ends at a space, if there is one in the line: it does not trust this authority.
+            // That it does not see such a `@revoked` either is no example to follow.
+            let Ok(entry) = entry.map_err(|_| ()).and_then(|entry| match line.find([' ', '\t']) {
+                Some(at)
+                    if entry.marker() == Some(&Marker::CertAuthority) && !line[at..].starts_with(' ') =>
+                {
+                    if line.contains(' ') {
+                        Err(())
+                    } else {
+                        Ok(entry)
+                    }
+                }
+                _ => Ok(entry),
+            }) else {
                 tracing::warn!("{}:{}: not a line of known hosts, left out", path.display(), number + 1);
                 continue;
             };
@@ -119,12 +133,19 @@ impl Expectation {
         all
     }
 
-    /// The kinds of host certificates to ask for: none where nobody may vouch for this host.
+    /// The kinds of host certificates to ask for. They go before all keys: so where keys are known and nobody may
+    /// vouch for others, only certificates of those kinds, lest a key of another kind is shown in their place.
     pub(in crate::deploy) fn certificates(&self) -> Vec<Algorithm> {
-        match self.pins.is_empty() && self.said.iter().any(|said| !said.authorities.is_empty()) {
-            true => all_kinds(),
-            false => Vec::new(),
+        if !self.pins.is_empty() {
+            return Vec::new();
         }
+        let mut all = all_kinds();
+        let keys = &self.said[0].keys;
+        let known = |kind: &Algorithm| keys.iter().any(|key| same_kind(kind, &key.algorithm()));
+        if !self.knows_an_authority() && !keys.is_empty() && !known(&all[0]) {
+            all.retain(known);
+        }
+        all
     }
 
     /// Accepts exactly what is expected.
