@@ -12,6 +12,7 @@ pub mod examine;
 pub mod host_key;
 pub mod identity;
 mod local;
+mod login;
 pub mod outcome;
 pub mod protocol;
 pub mod ssh;

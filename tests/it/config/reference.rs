@@ -99,7 +99,7 @@ fn every_default_has_its_documented_value() {
     assert_eq!(certificate.verify_names, ["www.example.org".parse().unwrap()]);
     let host = config.desired.hosts.values().next().unwrap();
     assert_eq!((host.address.as_str(), host.port, host.user.as_str()), ("web1", 22, "root"));
-    assert_eq!((host.identity.as_ref(), host.host_key.len(), host.verify.len()), (None, 0, 0));
+    assert_eq!((host.identity.len(), host.host_key.len(), host.verify.len()), (0, 0, 0));
     assert_eq!(
         host.known_hosts,
         [Path::new("/etc/certfleet/known_hosts"), Path::new("/etc/ssh/ssh_known_hosts")]

@@ -354,6 +354,8 @@ fn values_out_of_range_are_refused() {
     wrong(&host("[store]\npath = '~/certfleet'"), "are not expanded");
     wrong(&host("identity = '$HOME/.ssh/id'"), "are not expanded");
     wrong(&host("identity = ''"), "a path cannot be empty");
+    wrong(&host("identity = []"), "`identity` cannot be empty");
+    wrong(&host("identity = ['/a', '/b', '/c', '/d']"), "hosts hang up on who tries so many");
     wrong(&host("known-hosts = []"), "`known-hosts` cannot be empty");
 }
 
