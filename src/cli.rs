@@ -4,11 +4,14 @@ mod account;
 mod alert;
 mod channels;
 mod check;
+mod daemon;
 mod dry_run;
+mod help;
 mod history;
 mod host;
 mod import;
 mod kinds;
+mod log;
 mod owner;
 mod providers;
 mod revoke;
@@ -29,14 +32,14 @@ use jiff::{SignedDuration, Timestamp};
 use select::{select, unknown};
 
 use crate::config::{self, Config, LoadError};
-use crate::engine::{Engine, Observer, Summary};
+use crate::engine::{Engine, Listener, Observer, Summary};
 use crate::model::history::How;
 use crate::model::name::HostName;
 use crate::model::observed::Observed;
 use crate::model::plan::{Action, Deploying, Issuing, Request, Waiting, plan};
 use crate::model::problem::Problem;
 use crate::model::report;
-use crate::render::{self, Progress};
+use crate::render::{self, Log, Progress};
 use crate::store::{Loaded, Store};
 
 /// How a command ended; the numbers are an interface.
@@ -89,10 +92,10 @@ for its next attempt, the rest went on; 2 usage or configuration; 3 a person is 
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// One pass: issue what is due, deploy what hosts lack
+    /// The daemon: pass after pass, issue what is due, deploy what hosts lack
     Run {
         /// End after one pass (for a systemd timer or cron)
-        #[arg(long, required = true)]
+        #[arg(long)]
         once: bool,
     },
     /// What a pass would do, and why, and why not; changes nothing
@@ -136,6 +139,17 @@ enum Command {
     Alert(alert::AlertCommand),
     /// The audit log: who did what, when, and what came of it
     History(history::HistoryArgs),
+    /// Completions for a shell, to be put where it looks for them
+    Completions(help::Completions),
+    /// The manual page; with --output all of them, for packages
+    Man(help::Manual),
+}
+
+impl Command {
+    /// Whether it is for the user whose store it is, also when root starts it.
+    fn is_of_the_store(&self) -> bool {
+        !matches!(self, Self::Providers(_) | Self::Channels(_) | Self::Completions(_) | Self::Man(_))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -232,25 +246,27 @@ pub fn main() -> ExitCode {
 /// Runs the command given by these arguments, the first of which is the name of the program.
 pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
     let cli = Cli::parse_from(args);
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "certfleet=warn".into()),
-        )
-        .without_time()
-        .init();
-    if let Err(refusal) = owner::go_on_as_owner(cli.config.as_deref()) {
+    let service = matches!(cli.command, Command::Run { .. });
+    let journal = log::begin(service);
+    if cli.command.is_of_the_store()
+        && let Err(refusal) = owner::go_on_as_owner(cli.config.as_deref())
+    {
         complain(&refusal.text);
         return refusal.exit.into();
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if service {
+        // It waits, most of the time; each thread more is memory that stays.
+        runtime.worker_threads(2);
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(&render::error_chain(&error));
             return Exit::Failed.into();
         }
     };
-    let exit = runtime.block_on(run(cli)).unwrap_or_else(|refusal| {
+    let exit = runtime.block_on(run(cli, journal)).unwrap_or_else(|refusal| {
         complain(&refusal.text);
         refusal.exit
     });
@@ -259,16 +275,17 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
     exit.into()
 }
 
-async fn run(cli: Cli) -> Result<Exit, Refusal> {
-    if let Command::Providers(args) = &cli.command {
-        return providers::ALL.run(args, cli.json);
-    }
-    if let Command::Channels(args) = &cli.command {
-        return channels::ALL.run(args, cli.json);
+async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
+    match &cli.command {
+        Command::Providers(args) => return providers::ALL.run(args, cli.json),
+        Command::Channels(args) => return channels::ALL.run(args, cli.json),
+        Command::Completions(args) => return Ok(help::completions(args)),
+        Command::Man(args) => return help::manual(args),
+        _ => {}
     }
     let path = match (config::find(cli.config.as_deref()), &cli.command) {
         (Err(LoadError::NotFound { .. }), Command::Import(args)) => {
-            return Output { json: cli.json, wait: cli.wait }.import(None, args);
+            return Output { json: cli.json, wait: cli.wait, journal }.import(None, args);
         }
         (path, _) => path.map_err(|error| Refusal::config(&error))?,
     };
@@ -276,9 +293,10 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
     for warning in &config.warnings {
         complain(&warning.to_string());
     }
-    let output = Output { json: cli.json, wait: cli.wait };
+    let output = Output { json: cli.json, wait: cli.wait, journal };
     match cli.command {
-        Command::Run { once: _ } => output.pass_by(How::Timer, config, Request::default()).await,
+        Command::Run { once: false } => output.daemon(path, config).await,
+        Command::Run { once: true } => output.pass_by(How::Timer, config, Request::default()).await,
         Command::Plan(selection) => output.plan(config, &selection).await,
         Command::Renew(args) => output.renew(config, &args).await,
         Command::Deploy(args) => output.deploy(config, &args).await,
@@ -286,9 +304,11 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Account(what) => output.account(config, &what).await,
         Command::Host(what) => output.host(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
-        // Needs no configuration, so it has been answered above.
+        // These need no configuration, so they have been answered above.
         Command::Providers(args) => providers::ALL.run(&args, output.json),
         Command::Channels(args) => channels::ALL.run(&args, output.json),
+        Command::Completions(args) => Ok(help::completions(&args)),
+        Command::Man(args) => help::manual(&args),
         Command::Check => Ok(output.check(config).await),
         Command::Import(args) => output.import(Some(&config), &args),
         Command::Scan(args) => output.scan(&config, &args).await,
@@ -300,6 +320,8 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
 struct Output {
     json: bool,
     wait: Duration,
+    /// Whether events go to the journal.
+    journal: bool,
 }
 
 impl Output {
@@ -353,7 +375,7 @@ impl Output {
             }
         };
         let config = Arc::new(config);
-        let engine = match Engine::new(config.clone(), store.clone(), Arc::new(Progress::new()), self.wait) {
+        let engine = match Engine::new(config.clone(), store.clone(), self.listener(), self.wait) {
             Ok(engine) => Arc::new(engine.run_by(how)),
             Err(error) => return Err(alert::not_begun(&config, &store, &error, how).await),
         };
@@ -401,6 +423,11 @@ impl Output {
         }
         let needs = report.needs_attention() || !loaded.unreadable.is_empty();
         Ok(if needs { Exit::Attention } else { Exit::Done })
+    }
+
+    /// A person wants to see it all, also what a service would not write down.
+    fn listener(&self) -> Arc<dyn Listener> {
+        if self.journal { Arc::new(Log::Journal) } else { Arc::new(Progress::new()) }
     }
 
     fn print(&self, text: &str, json: &serde_json::Value) {

@@ -7,6 +7,7 @@
 mod account;
 mod alert;
 mod certificate;
+mod daemon;
 mod file;
 mod host;
 mod issuer;
@@ -23,7 +24,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub use crate::kind::{Keys, Mistake, Mistakes, Remedy, Severity};
-pub use file::{LoadError, find, load};
+pub use daemon::{Daemon, Listen};
+pub use file::{LoadError, digest, find, load};
 
 use crate::dns::Account;
 use crate::kind::{Context, Item, Section, address, listed, near, quoted};
@@ -39,6 +41,8 @@ pub struct Config {
     pub path: PathBuf,
     /// The folder of the store.
     pub store: PathBuf,
+    /// How often the daemon looks, and where it can be asked.
+    pub daemon: Daemon,
     /// The name servers that are asked; empty = the system's.
     pub nameservers: Vec<SocketAddr>,
     /// Certificates, hosts and issuers.
@@ -77,6 +81,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("path", &self.path)
             .field("store", &self.store)
+            .field("daemon", &self.daemon)
             .field("nameservers", &self.nameservers)
             .field("desired", &self.desired)
             .field("dns", &self.dns.keys().collect::<Vec<_>>())
@@ -108,6 +113,7 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
     let mut config = Config {
         path,
         store: PathBuf::new(),
+        daemon: Daemon::default(),
         nameservers: Vec::new(),
         desired: Desired::default(),
         dns: BTreeMap::new(),
@@ -138,6 +144,9 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
     }
     if config.store.as_os_str().is_empty() {
         config.store = default_store();
+    }
+    if let Some(daemon) = sole(&mut top, "daemon") {
+        config.daemon = Daemon::read(daemon);
     }
     if let Some(mut resolver) = sole(&mut top, "resolver") {
         let servers = resolver.parsed_list("nameservers", "\"192.0.2.53\"", |text| address(text, 53));

@@ -10,7 +10,10 @@ mod apart;
 mod ca;
 mod check;
 mod clean;
+mod credentials;
+pub mod daemon;
 mod deploy;
+mod doors;
 mod event;
 mod history;
 mod import;
@@ -22,9 +25,11 @@ mod rehearse;
 mod revoke;
 mod scan;
 mod solve;
+mod turn;
 
 pub use alert::{Attended, Channels, Ended, Known, Undelivered, attend, attend_hindered, too_slow};
 pub use check::{Finding, Standing, check};
+pub use credentials::{Credential, credentials};
 pub use event::{Event, Listener, Step, Summary};
 pub use history::{author, note};
 pub use import::{AccountFound, Found, Lineage, Stored, Unreadable, import};
@@ -45,18 +50,18 @@ use tokio::sync::Semaphore;
 use self::pass::Pass;
 use crate::acme::{self, Ca};
 use crate::config::Config;
-use crate::deploy::Session;
 use crate::dns::Zones;
 use crate::dns::lookup::Lookup;
 use crate::model::history::How;
-use crate::model::name::{DnsAccountName, HostName, IssuerName};
+use crate::model::name::{DnsAccountName, IssuerName};
 use crate::model::observed::Observed;
 use crate::model::plan::Request;
 use crate::model::problem::{Blame, Diagnose};
 use crate::store::Store;
 
-/// Orders under way at once: Let's Encrypt allows 300 new orders in 3 hours, and each waits for DNS.
-const ORDERS: usize = 32;
+/// Orders under way at once. Each does nothing but wait for others nearly all the time; more than about so many requests
+/// at once Let's Encrypt turns away.
+const ORDERS: usize = 100;
 /// For removing our records when a run is told to end.
 const LAST_CLEAN_UP: Duration = Duration::from_secs(20);
 
@@ -72,7 +77,7 @@ pub struct Engine {
     zones: Zones,
     orders: Semaphore,
     cas: Mutex<HashMap<(IssuerName, String), OpeningCa>>,
-    sessions: Mutex<HashMap<HostName, Arc<Session>>>,
+    doors: doors::Doors,
     /// What the last pass has learnt.
     left: Mutex<Option<Known>>,
 }
@@ -135,7 +140,7 @@ impl Engine {
             zones: Zones::new(),
             orders: Semaphore::new(ORDERS),
             cas: Mutex::default(),
-            sessions: Mutex::default(),
+            doors: doors::Doors::default(),
             left: Mutex::default(),
         })
     }
@@ -185,7 +190,7 @@ impl Engine {
             // The work has let go of its locks; what was presented is in the journal.
             let _ = tokio::time::timeout(LAST_CLEAN_UP, self.clean_up_everything(request)).await;
         }
-        self.close_sessions().await;
+        self.doors.close().await;
         let observed = self.observer.record(&self.store, request, observed);
         *lock(&self.left) = Some(Known { state, observed, ..known });
         Ok(summary)
@@ -193,12 +198,6 @@ impl Engine {
 
     fn tell(&self, event: Event) {
         self.listener.notice(&event);
-    }
-
-    async fn close_sessions(&self) {
-        let sessions = std::mem::take(&mut *lock(&self.sessions));
-        futures::future::join_all(sessions.into_values().filter_map(Arc::into_inner).map(Session::close))
-            .await;
     }
 
     fn account(&self, name: &DnsAccountName) -> Option<&Arc<crate::dns::Account>> {

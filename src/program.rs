@@ -31,7 +31,10 @@ pub struct Program {
 impl Program {
     /// Runs it with these arguments, no shell between; a success is an exit with 0.
     pub async fn run(&self, arguments: &[String]) -> Result<(), Error> {
-        self.go(Command::new(&self.command).args(arguments).stdin(Stdio::null()), arguments, Vec::new()).await
+        let mut command = Command::new(&self.command);
+        // The service manager listens to us, not to what we start.
+        command.args(arguments).env_remove("NOTIFY_SOCKET").stdin(Stdio::null());
+        self.go(&mut command, arguments, Vec::new()).await
     }
 
     /// Runs it with `input` on its standard input, and with nothing of our environment but what names

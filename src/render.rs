@@ -3,19 +3,23 @@
 mod alert;
 mod check;
 mod history;
+mod log;
 mod progress;
 mod rehearsal;
 mod report;
 mod scan;
+mod standing;
 mod summary;
 
 pub use alert::{TriedChannel, alerts_json, alerts_text, tried_channels, tried_channels_json};
 pub use check::{check_json, check_text};
 pub use history::{history_json, history_table};
+pub use log::Log;
 pub use progress::Progress;
 pub use rehearsal::{rehearsal_json, rehearsal_text};
 pub use report::{report_json, report_table};
 pub use scan::{scan_json, scan_text};
+pub use standing::{size, standing, tally};
 pub use summary::{summary_json, summary_text};
 
 use std::fmt::Write;
