@@ -4,6 +4,7 @@
 mod world;
 
 mod acme;
+mod alert;
 mod architecture;
 mod certificates;
 mod chaos;
