@@ -10,6 +10,7 @@
 //! hosts/HOST.json                           what we did on a host
 //! txt/<debt>.json                           TXT records to be removed
 //! observed.json                             what the last pass saw: a cache
+//! passes.json                               when the last passes ended
 //! history.jsonl, history.1.jsonl …         the audit log
 //! ssh/                                      the identity for hosts
 //! ```
@@ -24,6 +25,7 @@ mod files;
 mod history;
 mod locks;
 mod open;
+mod passes;
 mod versions;
 
 #[cfg(test)]
