@@ -155,6 +155,10 @@ impl Engine {
         }
         self.close_sessions().await;
         self.observer.record(&self.store, request, observed);
+        let complete = request.is_complete() && !summary.interrupted;
+        if let Err(error) = self.store.note_pass(self.listener.how(), Timestamp::now(), complete) {
+            tracing::warn!("cannot note the end of the pass: {error}");
+        }
         Ok(summary)
     }
 
