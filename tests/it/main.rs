@@ -20,6 +20,7 @@ mod lifecycle;
 mod planner_properties;
 mod providers;
 mod reference;
+mod report;
 mod scan;
 mod scenarios;
 mod together;
