@@ -36,9 +36,9 @@ pub fn report_title(report: &Report) -> String {
 fn tally(report: &Report) -> String {
     let numbers = report.numbers();
     let words = [
-        (numbers.emergency, "in an emergency"),
+        (numbers.emergency, "emergency"),
         (numbers.critical, "critical"),
-        (numbers.warning, "to look at"),
+        (numbers.warning, "warning"),
         (numbers.fine, "fine"),
     ];
     let parts: Vec<String> =

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{CertReport, HostReport, HostStanding, Report, Serving, Standing};
+use super::{AddressReport, CertReport, HostReport, HostStanding, Report, Serving, Standing};
 use crate::model::alert::Level;
 use crate::model::name::{CertName, HostName};
 
@@ -136,9 +136,14 @@ impl HostReport {
             _ if self.failed() => Some(Level::Warning),
             HostStanding::Serving | HostStanding::Pending | HostStanding::Unknown => None,
         };
-        self.served()
-            .map(|serving| ending(serving.not_before, serving.not_after, now))
-            .fold(standing, Ord::max)
+        let rejected = |address: &AddressReport| {
+            address.standing == HostStanding::Stale
+                && address.serving.as_ref().is_some_and(|serving| serving.distrust.is_some())
+        };
+        // Visitors see an error, though not for want of time.
+        let standing = standing.max(self.addresses.iter().any(rejected).then_some(Level::Critical));
+        let endings = self.served().map(|serving| ending(serving.not_before, serving.not_after, now));
+        endings.fold(standing, Ord::max)
     }
 
     /// What its addresses serve.

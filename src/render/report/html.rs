@@ -12,7 +12,7 @@ use super::{day, last_pass, left, orphan, place, report_title, standings};
 use crate::model::alert::Level;
 use crate::model::name::HostName;
 use crate::model::plan::minute;
-use crate::model::report::{CertReport, HostReport, HostStanding, ProblemReport, Report};
+use crate::model::report::{CertReport, HostReport, HostStanding, ProblemReport, Report, ending};
 
 const STYLE: &str = include_str!("report.css");
 /// Above so many hosts there is no table of certificates by hosts.
@@ -94,7 +94,7 @@ fn tiles(report: &Report) -> Markup {
 }
 
 fn tile(what: &str, count: usize, class: &str) -> Markup {
-    html! { div.tile class=(class) { dt { (what) } dd { (count) } } }
+    html! { div.tile.(class) { dt { (what) } dd { (count) } } }
 }
 
 /// Certificates by hosts, where that can be taken in at a glance.
@@ -133,7 +133,7 @@ fn overview(report: &Report, certificates: &[&CertReport]) -> Markup {
 
 fn glance(host: &HostReport, now: Timestamp) -> Markup {
     let left = host.serving.as_ref().map(|serving| left(serving.not_after, now));
-    html! { span.word class=(class(host.urgency(now))) {
+    html! { span.word.(class(host.urgency(now))) {
         @match (host.standing, left) {
             (HostStanding::Serving, Some(left)) => (left),
             (standing, Some(left)) => { (standing.as_str()) ", " (left) },
@@ -146,10 +146,10 @@ fn card(certificate: &CertReport, now: Timestamp) -> Markup {
     let urgency = class(certificate.urgency(now));
     let has_others = certificate.domains.iter().any(|domain| domain.to_string() != certificate.name.as_str());
     html! {
-        section.card class=(urgency) {
+        section.card.(urgency) {
             div.head {
                 h3 { (certificate.name) }
-                span.word class=(urgency) { (certificate.standing.as_str()) }
+                span.word.(urgency) { (certificate.standing.as_str()) }
             }
             @if has_others {
                 p.soft { "for " @for (at, domain) in certificate.domains.iter().enumerate() {
@@ -157,7 +157,7 @@ fn card(certificate: &CertReport, now: Timestamp) -> Markup {
                 } }
             }
             @if let Some((not_before, not_after)) = certificate.not_before.zip(certificate.not_after) {
-                (bar(not_before, not_after, certificate.renews_at, urgency, now))
+                (bar(not_before, not_after, certificate.renews_at, now))
             }
             dl.facts {
                 @if let Some(not_after) = certificate.not_after {
@@ -177,13 +177,9 @@ fn card(certificate: &CertReport, now: Timestamp) -> Markup {
 }
 
 /// The life of the newest version: what is left of it, and where it is renewed.
-fn bar(
-    not_before: Timestamp,
-    not_after: Timestamp,
-    renews_at: Option<Timestamp>,
-    urgency: &str,
-    now: Timestamp,
-) -> Markup {
+fn bar(not_before: Timestamp, not_after: Timestamp, renews_at: Option<Timestamp>, now: Timestamp) -> Markup {
+    // Of this version alone: its hosts may serve another.
+    let urgency = class(ending(not_before, not_after, now));
     let life = not_before.duration_until(not_after).as_secs_f64().max(1.0);
     let share =
         |at: Timestamp| (not_before.duration_until(at).as_secs_f64() / life * 100.0).clamp(0.0, 100.0);
@@ -191,7 +187,7 @@ fn bar(
     html! {
         svg.life role="img" aria-label=(format!("{:.0} % of its life is left", 100.0 - gone)) {
             rect.all width="100%" height="8" rx="4" {}
-            rect.left class=(urgency) x=(format!("{gone:.1}%")) width=(format!("{:.1}%", 100.0 - gone)) height="8" rx="4" {}
+            rect.left.(urgency) x=(format!("{gone:.1}%")) width=(format!("{:.1}%", 100.0 - gone)) height="8" rx="4" {}
             @if let Some(at) = renews_at { rect.mark x=(format!("{:.1}%", share(at).min(99.7))) width="2" height="8" {} }
         }
     }
@@ -225,15 +221,17 @@ fn host_row(host: &HostReport, now: Timestamp) -> Markup {
     html! {
         tr {
             th scope="row" { (host.host) }
-            td { span.word class=(class(host.urgency(now))) { (host.standing.as_str()) } }
-            td.wide data-label="serves until" { @match serving {
+            td { span.word.(class(host.urgency(now))) { (host.standing.as_str()) } }
+            @match serving {
                 Some(serving) => {
-                    (minute(serving.not_after))
-                    @if let Some(why) = &serving.distrust { ", not trusted: " (why) }
-                },
-                None => "nothing seen",
-            } }
-            td.wide data-label="left" { @if let Some(serving) = serving { (left(serving.not_after, now)) } @else { "-" } }
+                    td.until data-label="serves until" {
+                        (minute(serving.not_after))
+                        @if let Some(why) = &serving.distrust { ", not trusted: " (why) }
+                    }
+                    td.until { (left(serving.not_after, now)) }
+                }
+                None => { td.until { "nothing seen" } td.until {} }
+            }
             td.wide data-label="looked at" { @match host.checked_at { Some(at) => (minute(at)), None => "never" } }
         }
         @if host.addresses.len() > 1 {

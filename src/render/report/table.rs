@@ -3,10 +3,9 @@
 use std::cmp::Reverse;
 use std::fmt::Write;
 
-use super::{day, last_pass, left, next_end, orphan, problems, report_title, standings};
+use super::{ago, day, last_pass, left, next_end, orphan, problems, report_title, standings};
 use crate::model::alert::Level;
 use crate::model::name::HostName;
-use crate::model::plan::minute;
 use crate::model::report::{CertReport, HostReport, HostStanding, Report};
 
 /// Above so many hosts of one certificate, those that are well are only counted.
@@ -67,36 +66,47 @@ fn matrix(report: &Report, width: usize) -> Option<Grid> {
     if hosts.is_empty() {
         return None;
     }
-    [true, false].into_iter().map(|renews| whole(report, &hosts, renews)).find(|grid| grid.width() <= width)
+    let detail = [Detail::Renewal, Detail::Left, Detail::Least];
+    detail.into_iter().map(|detail| whole(report, &hosts, detail)).find(|grid| grid.width() <= width)
 }
 
-fn whole(report: &Report, hosts: &[&HostName], renews: bool) -> Grid {
+/// What is said of the certificate itself before its hosts, from much to little.
+#[derive(Clone, Copy, PartialEq)]
+enum Detail {
+    Renewal,
+    Left,
+    Least,
+}
+
+fn whole(report: &Report, hosts: &[&HostName], detail: Detail) -> Grid {
     let now = report.generated_at;
-    let certificates = report.by_urgency();
-    let mut columns: Vec<Vec<Cell>> = vec![
-        certificates.iter().map(|one| Cell::name(one.name.to_string())).collect(),
-        certificates.iter().map(|one| standing(one, now)).collect(),
-        certificates
-            .iter()
-            .map(|one| Cell::plain(one.not_after.map_or_else(dash, |at| left(at, now))))
-            .collect(),
-    ];
-    let mut heads = vec!["CERTIFICATE".to_owned(), "STANDING".to_owned(), "LEFT".to_owned()];
-    if renews {
-        columns
-            .push(certificates.iter().map(|one| Cell::plain(one.renews_at.map_or_else(dash, day))).collect());
+    let left = |one: &CertReport| one.not_after.map_or_else(dash, |at| left(at, now));
+    let mut heads = vec!["CERTIFICATE".to_owned(), "STANDING".to_owned()];
+    if detail != Detail::Least {
+        heads.push("LEFT".to_owned());
+    }
+    if detail == Detail::Renewal {
         heads.push("RENEWS".to_owned());
     }
-    for host in hosts {
-        let cell = |one: &&CertReport| {
+    heads.extend(hosts.iter().map(ToString::to_string));
+    let row = |one: &CertReport| {
+        let mut row = vec![Cell::name(one.name.to_string()), standing(one, now)];
+        match detail {
+            // What its hosts serve says it, too.
+            Detail::Least if one.hosts.is_empty() => row[1].text.push_str(&format!(" {}", left(one))),
+            Detail::Least => {}
+            Detail::Left => row.push(Cell::plain(left(one))),
+            Detail::Renewal => {
+                row.extend([Cell::plain(left(one)), Cell::plain(one.renews_at.map_or_else(dash, day))]);
+            }
+        }
+        row.extend(hosts.iter().map(|host| {
             let there = one.hosts.iter().find(|there| there.host == **host);
             there.map_or_else(|| Cell::plain(String::new()), |there| place(there, now))
-        };
-        columns.push(certificates.iter().map(cell).collect());
-        heads.push(host.to_string());
-    }
-    let rows = (0..certificates.len()).map(|row| columns.iter().map(|column| column[row].clone()).collect());
-    Grid { heads, rows: rows.collect() }
+        }));
+        row
+    };
+    Grid { heads, rows: report.by_urgency().into_iter().map(row).collect() }
 }
 
 /// What one host serves, in a word or two.
@@ -138,7 +148,7 @@ fn list(report: &Report) -> Grid {
         shown.truncate(UNWELL);
         rows.extend(shown.into_iter().map(|host| host_row(host, now)));
         if hidden > 0 {
-            let counts = format!("  and {hidden} more; {}", standings(certificate));
+            let counts = format!("  and {hidden} more; of all: {}", standings(certificate));
             rows.push(vec![Cell { text: counts, paint: Paint::Wide }]);
         }
     }
@@ -147,18 +157,18 @@ fn list(report: &Report) -> Grid {
 
 fn host_row(host: &HostReport, now: jiff::Timestamp) -> Vec<Cell> {
     let serving = host.serving.as_ref();
-    // What most have is not worth the room.
-    let addresses: Vec<String> = match &host.addresses[..] {
-        [_] => Vec::new(),
-        several => several.iter().map(|one| format!("{} {}", one.address, one.standing.as_str())).collect(),
-    };
+    let mut seen = host.checked_at.map_or_else(|| "unseen".to_owned(), |at| format!("seen {}", ago(at, now)));
+    // The one address that most have is not worth the room.
+    for one in host.addresses.iter().filter(|_| host.addresses.len() > 1) {
+        let _ = write!(seen, ", {} {}", one.address, one.standing.as_str());
+    }
     vec![
         Cell::plain(format!("  {}", host.host)),
         Cell { text: host.standing.as_str().to_owned(), paint: Paint::of(host.urgency(now)) },
         Cell::plain(serving.map_or_else(dash, |serving| left(serving.not_after, now))),
         Cell::plain(serving.map_or_else(dash, |serving| day(serving.not_after))),
-        Cell::plain(host.checked_at.map_or_else(|| "unseen".to_owned(), |at| format!("seen {}", minute(at)))),
-        Cell::plain(addresses.join(", ")),
+        Cell::plain(String::new()),
+        Cell::plain(seen),
     ]
 }
 
@@ -277,7 +287,7 @@ fn put(text: &mut String, row: &[Cell], widths: &[usize], color: bool) {
 }
 
 /// Heads are not broken below this.
-const NARROWEST: usize = 6;
+const NARROWEST: usize = 11;
 
 /// A name in lines of at most this width, broken behind `-`, `.` and `_`; a longer part stays whole.
 fn wrapped(name: &str, width: usize) -> Vec<String> {

@@ -12,20 +12,20 @@ fn is_as_before(name: &str, text: &str) {
         std::fs::write(&path, text).expect("it can be written");
     }
     let before = std::fs::read_to_string(&path).unwrap_or_default();
-    if let Some(line) =
-        (0..).find(|line| text.lines().nth(*line) != before.lines().nth(*line)).filter(|_| text != before)
-    {
-        let of = |text: &str| text.lines().nth(line).unwrap_or("nothing").to_owned();
-        panic!("tests/reports/{name}:{}:\n- {}\n+ {}\nall:\n{text}", line + 1, of(&before), of(text));
+    if text == before {
+        return;
     }
+    let same = text.lines().zip(before.lines()).take_while(|(text, before)| text == before).count();
+    let of = |text: &str| text.lines().nth(same).unwrap_or("nothing").to_owned();
+    panic!("tests/reports/{name}:{}:\n- {}\n+ {}\nall:\n{text}", same + 1, of(&before), of(text));
 }
 
 #[test]
 fn the_story_fits_80_columns() {
     let text = render::report_table(&story().report(), 80, false);
     is_as_before("story-80.txt", &text);
-    let grid = text.lines().take_while(|line| !line.starts_with("media.social.test on"));
-    let widest = grid.take(12).map(|line| line.chars().count()).max();
+    // What problems say is as long as it is.
+    let widest = text.lines().take(10).map(|line| line.chars().count()).max();
     assert!(widest <= Some(80), "{widest:?}");
 }
 
