@@ -1,87 +1,89 @@
-//! How long things take, on the world of the tests; beside `ssh`, in the same run.
+//! How long things take, on the world of the tests; beside what people use today, in the same run.
 //!
-//! `cargo bench` prints a table. Nothing here asserts a time: machines differ, so look at the
-//! ratios. A part of a name as argument runs only the lines that have it.
+//! `cargo bench` prints a table, seconds being medians of three. Nothing here asserts a time: machines differ, so
+//! look at the ratios. What fails is said in its line, and the others go on. A part of a line's name as argument runs
+//! only the lines that have it: `cargo bench -- "issue 10"`.
 
 #[path = "../tests/world/mod.rs"]
 mod world;
 
 #[path = "fleet/delay.rs"]
 mod delay;
-#[path = "fleet/peers.rs"]
-mod peers;
+#[path = "fleet/deploy.rs"]
+mod deploy;
+#[path = "fleet/issue.rs"]
+mod issue;
 #[path = "fleet/still.rs"]
 mod still;
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
-
-use world::World;
 
 type Failed = Box<dyn Error>;
 
-fn main() -> Result<(), Failed> {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
-    println!("{:<58} {:>9} {:>9} {:>9}", "median of 3 (seconds)", "certfleet", "other", "ratio");
+/// What one line of the table says.
+struct Line {
+    /// Our own median, in seconds.
+    ours: f64,
+    /// What it is measured against; what is not there says why.
+    others: Vec<(String, Result<f64, Failed>)>,
+    /// What else there is to say.
+    note: String,
+}
+
+/// The table so far.
+struct Table {
+    wanted: Vec<String>,
+    failed: bool,
+}
+
+fn main() -> ExitCode {
+    let wanted = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let mut table = Table { wanted, failed: false };
+    println!("{:<42} {:>8} {:>6}  ", "", "seconds", "ratio");
     for count in [1, 10, 100] {
-        let name = format!("issue {count}");
-        if wants(&name) {
-            row(&name, issue(count, None)?, None);
-        }
-        let name = format!("issue {count}, 50 ms away");
-        if wants(&name) {
-            let trips = issue(count, Some(Duration::from_millis(25)))?;
-            // Twelve round trips are the protocol's floor for a first certificate: TCP and TLS,
-            // the directory, and eight requests in a row.
-            row(&format!("{name} (other: the bare protocol)"), trips, Some(12.0 * 0.05));
-        }
+        table.line(&format!("issue {count}"), || issue::line(count, None));
+        // A round trip of 50 ms.
+        table.line(&format!("issue {count}, 50 ms away"), || {
+            issue::line(count, Some(Duration::from_millis(25)))
+        });
     }
-    for hosts in [4, 40] {
-        for count in [1, 100] {
-            let name = format!("deploy {count} to {hosts} hosts");
-            if wants(&name) {
-                let (ours, theirs) = peers::deploy(count, hosts)?;
-                row(&format!("{name} (other: tar over ssh, 16 at a time)"), ours, Some(theirs));
+    for (count, hosts) in [(1, 4), (100, 4), (1, 40), (100, 40)] {
+        table.line(&format!("deploy {count} to {hosts} hosts"), || deploy::line(count, hosts));
+    }
+    for count in [100, 1_000, 10_000] {
+        table.line(&format!("nothing due, {count} certificates"), || still::line(count));
+    }
+    if table.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+impl Table {
+    fn line(&mut self, name: &str, measure: impl FnOnce() -> Result<Line, Failed>) {
+        if !self.wanted.is_empty() && !self.wanted.iter().any(|part| name.contains(part.as_str())) {
+            return;
+        }
+        let line = match measure() {
+            Ok(line) => line,
+            Err(error) => {
+                self.failed = true;
+                return println!("{name:<42}   failed: {error}");
+            }
+        };
+        println!("{name:<42} {:>8.3} {:>6}  {}", line.ours, "", line.note);
+        for (other, seconds) in line.others {
+            let other = format!("  {other}");
+            match seconds {
+                Ok(seconds) => println!("{other:<42} {seconds:>8.3} {:>6.2}", line.ours / seconds),
+                Err(error) => {
+                    self.failed = true;
+                    println!("{other:<42}   failed: {error}");
+                }
             }
         }
     }
-    for count in [100, 1_000, 10_000] {
-        let name = format!("nothing due, {count} certificates");
-        if wants(&name) {
-            let (seconds, peak) = still::pass(count)?;
-            row(&format!("{name} (peak {peak} MB)"), seconds, None);
-        }
-    }
-    Ok(())
-}
-
-fn row(name: &str, ours: f64, other: Option<f64>) {
-    let other_shown = other.map_or_else(String::new, |other| format!("{other:.3}"));
-    let ratio = other.map_or_else(String::new, |other| format!("{:.2}", ours / other));
-    println!("{name:<58} {ours:>9.3} {other_shown:>9} {ratio:>9}");
-}
-
-/// Issuing so many certificates at once, the account made before.
-fn issue(count: usize, one_way: Option<Duration>) -> Result<f64, Failed> {
-    let world = World::builder().start()?;
-    let proxy = one_way.map(|time| delay::Proxy::start(world.pebble.address, time)).transpose()?;
-    let mut tables = String::new();
-    for number in 0..count {
-        write!(tables, "[[certificate]]\ndomains = [\"n{number}.social.test\"]\n")?;
-    }
-    let config = world.config(&tables)?;
-    if let Some(proxy) = &proxy {
-        let text = fs::read_to_string(&config)?;
-        let far = format!("https://localhost:{}/dir", proxy.port);
-        fs::write(&config, text.replace(&world.pebble.directory, &far))?;
-    }
-    certfleet(&config, &["renew", "n0.social.test"])?;
-    median(|| Ok(certfleet(&config, &["renew", "--force"])?.as_secs_f64()))
 }
 
 /// The middle of three.
@@ -93,12 +95,7 @@ fn median(mut run: impl FnMut() -> Result<f64, Failed>) -> Result<f64, Failed> {
 
 /// Runs certfleet to its end, which has to be a good one.
 fn certfleet(config: &Path, args: &[&str]) -> Result<Duration, Failed> {
-    let began = Instant::now();
-    let output = command(config, args).stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(began.elapsed());
-    }
-    Err(format!("certfleet {args:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)).into())
+    timed(&mut command(config, args))
 }
 
 fn command(config: &Path, args: &[&str]) -> Command {
@@ -106,3 +103,35 @@ fn command(config: &Path, args: &[&str]) -> Command {
     command.arg("--config").arg(config).args(args);
     command
 }
+
+/// Runs any program to its end, which has to be a good one.
+fn timed(command: &mut Command) -> Result<Duration, Failed> {
+    let began = Instant::now();
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(began.elapsed());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Err(format!("{command:?} ended with {}\n{}", output.status, String::from_utf8_lossy(&said)).into())
+}
+
+/// Seconds of processor time that a process has used, threads included.
+fn processor(id: u32) -> f64 {
+    cpu(&format!("/proc/{id}/stat"), 11)
+}
+
+/// The same of all children of ours that have ended.
+fn processor_of_ended() -> f64 {
+    cpu("/proc/self/stat", 13)
+}
+
+/// The sum of two fields of a stat file, counted from the state on (proc(5)), in seconds.
+fn cpu(path: &str, field: usize) -> f64 {
+    let stat = fs::read_to_string(path).unwrap_or_default();
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks = after_name.split_whitespace().skip(field).take(2).filter_map(|it| it.parse::<f64>().ok());
+    ticks.sum::<f64>() / TICKS
+}
+
+/// Of a second: the kernel shows no other to programs.
+const TICKS: f64 = 100.0;

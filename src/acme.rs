@@ -11,10 +11,13 @@ mod chain;
 mod check;
 mod error;
 mod glance;
+mod header;
 mod http;
 mod key;
+mod nonces;
 mod order;
 mod problem;
+mod proof;
 mod take_over;
 
 use std::path::Path;
@@ -255,7 +258,6 @@ impl Ca {
             progress,
         };
         let result = work(run).await;
-        session.close();
         tracing::debug!(issuer = %self.0.issuer, requests = session.requests(), ok = result.is_ok(), "order");
         result
     }

@@ -1,11 +1,16 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
 mod account;
+mod channels;
 mod check;
+mod daemon;
 mod dry_run;
+mod help;
 mod history;
 mod host;
 mod import;
+mod kinds;
+mod log;
 mod owner;
 mod providers;
 mod report;
@@ -27,12 +32,12 @@ use jiff::{SignedDuration, Timestamp};
 use select::{select, unknown};
 
 use crate::config::{self, Config, LoadError};
-use crate::engine::{Engine, Observer, Summary};
+use crate::engine::{Engine, Listener, Observer, Summary};
 use crate::model::history::How;
 use crate::model::name::HostName;
 use crate::model::plan::{Action, Deploying, Issuing, Request, Waiting, plan};
 use crate::model::problem::Problem;
-use crate::render::{self, Progress, Verdict};
+use crate::render::{self, Log, Progress, Verdict};
 use crate::store::{Loaded, Store};
 
 /// How a command ended; the numbers are an interface.
@@ -88,10 +93,10 @@ for its next attempt, the rest went on; 2 usage or configuration; 3 a person is 
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// One pass: issue what is due, deploy what hosts lack
+    /// The daemon: pass after pass, issue what is due, deploy what hosts lack
     Run {
         /// End after one pass (for a systemd timer or cron)
-        #[arg(long, required = true)]
+        #[arg(long)]
         once: bool,
     },
     /// What a pass would do, and why, and why not; changes nothing
@@ -111,7 +116,9 @@ enum Command {
     /// The expiry report: every certificate, where it stands, what each host serves
     Report(report::ReportArgs),
     /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
-    Providers(providers::ProvidersArgs),
+    Providers(kinds::KindArgs),
+    /// The alert channels; with NAME a table for certs.toml, and what it needs
+    Channels(kinds::KindArgs),
     /// The preflight: is everything there that renewing and deploying need? Safe to run any time
     ///
     /// Reads every secret, asks the CAs for their directory and the time, writes a scratch TXT record for each
@@ -130,6 +137,17 @@ enum Command {
     Scan(scan::ScanArgs),
     /// The audit log: who did what, when, and what came of it
     History(history::HistoryArgs),
+    /// Completions for a shell, to be put where it looks for them
+    Completions(help::Completions),
+    /// The manual page; with --output all of them, for packages
+    Man(help::Manual),
+}
+
+impl Command {
+    /// Whether it is for the user whose store it is, also when root starts it.
+    fn is_of_the_store(&self) -> bool {
+        !matches!(self, Self::Providers(_) | Self::Channels(_) | Self::Completions(_) | Self::Man(_))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -212,38 +230,44 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
         Ok(cli) => cli,
         Err(error) => return report::misused(&error, &args),
     };
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "certfleet=warn".into()),
-        )
-        .without_time()
-        .init();
+    let service = matches!(cli.command, Command::Run { .. });
+    let journal = log::begin(service);
     let check = matches!(&cli.command, Command::Report(args) if args.check);
     let refused = |refusal: Refusal| {
         complain(&refusal.text);
         if check { report::unknown_verdict(&refusal.text) } else { refusal.exit }
     };
-    if let Err(refusal) = owner::go_on_as_owner(cli.config.as_deref()) {
+    if cli.command.is_of_the_store()
+        && let Err(refusal) = owner::go_on_as_owner(cli.config.as_deref())
+    {
         return refused(refusal).into();
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if service {
+        // It waits, most of the time; each thread more is memory that stays.
+        runtime.worker_threads(2);
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refused(Refusal::failed(&error)).into(),
     };
-    let exit = runtime.block_on(run(cli)).unwrap_or_else(refused);
+    let exit = runtime.block_on(run(cli, journal)).unwrap_or_else(refused);
     // A resolver thread of the system may still be waiting for a dead server: nobody waits for it.
     runtime.shutdown_background();
     exit.into()
 }
 
-async fn run(cli: Cli) -> Result<Exit, Refusal> {
-    if let Command::Providers(args) = &cli.command {
-        return providers::run(args, cli.json);
+async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
+    match &cli.command {
+        Command::Providers(args) => return providers::ALL.run(args, cli.json),
+        Command::Channels(args) => return channels::ALL.run(args, cli.json),
+        Command::Completions(args) => return Ok(help::completions(args)),
+        Command::Man(args) => return help::manual(args),
+        _ => {}
     }
     let path = match (config::find(cli.config.as_deref()), &cli.command) {
         (Err(LoadError::NotFound { .. }), Command::Import(args)) => {
-            return Output { json: cli.json, wait: cli.wait }.import(None, args);
+            return Output { json: cli.json, wait: cli.wait, journal }.import(None, args);
         }
         (path, _) => path.map_err(|error| Refusal::config(&error))?,
     };
@@ -251,9 +275,10 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
     for warning in &config.warnings {
         complain(&warning.to_string());
     }
-    let output = Output { json: cli.json, wait: cli.wait };
+    let output = Output { json: cli.json, wait: cli.wait, journal };
     match cli.command {
-        Command::Run { once: _ } => output.pass_by(How::Timer, config, Request::default()).await,
+        Command::Run { once: false } => output.daemon(path, config).await,
+        Command::Run { once: true } => output.pass_by(How::Timer, config, Request::default()).await,
         Command::Plan(selection) => output.plan(config, &selection).await,
         Command::Renew(args) => output.renew(config, &args).await,
         Command::Deploy(args) => output.deploy(config, &args).await,
@@ -261,8 +286,11 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
         Command::Account(what) => output.account(config, &what).await,
         Command::Host(what) => output.host(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
-        // Needs no configuration, so it has been answered above.
-        Command::Providers(args) => providers::run(&args, output.json),
+        // These need no configuration, so they have been answered above.
+        Command::Providers(args) => providers::ALL.run(&args, output.json),
+        Command::Channels(args) => channels::ALL.run(&args, output.json),
+        Command::Completions(args) => Ok(help::completions(&args)),
+        Command::Man(args) => help::manual(&args),
         Command::Check => Ok(output.check(config).await),
         Command::Import(args) => output.import(Some(&config), &args),
         Command::Scan(args) => output.scan(&config, &args).await,
@@ -273,6 +301,8 @@ async fn run(cli: Cli) -> Result<Exit, Refusal> {
 struct Output {
     json: bool,
     wait: Duration,
+    /// Whether events go to the journal.
+    journal: bool,
 }
 
 impl Output {
@@ -318,7 +348,7 @@ impl Output {
 
     async fn pass_by(&self, how: How, config: Config, request: Request) -> Result<Exit, Refusal> {
         let store = Store::open(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
-        let engine = Engine::new(Arc::new(config), store, Arc::new(Progress::new()), self.wait)
+        let engine = Engine::new(Arc::new(config), store, self.listener(), self.wait)
             .map_err(|error| Refusal::failed(&error))?
             .run_by(how);
         let summary =
@@ -340,6 +370,11 @@ impl Output {
         let wrong = |waiting: &Waiting| waiting.needs_person() || matches!(waiting, Waiting::Backoff(..));
         let needs = plan.waiting.iter().any(wrong) || plan.actions.iter().any(is_work);
         Ok(if needs || !loaded.unreadable.is_empty() { Exit::Attention } else { Exit::Done })
+    }
+
+    /// A person wants to see it all, also what a service would not write down.
+    fn listener(&self) -> Arc<dyn Listener> {
+        if self.journal { Arc::new(Log::Journal) } else { Arc::new(Progress::new()) }
     }
 
     fn print(&self, text: &str, json: &serde_json::Value) {

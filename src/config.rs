@@ -5,7 +5,9 @@
 //! directories are looked up by those who talk to them.
 
 mod account;
+mod alert;
 mod certificate;
+mod daemon;
 mod file;
 mod host;
 mod issuer;
@@ -22,12 +24,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub use crate::kind::{Keys, Mistake, Mistakes, Remedy, Severity};
-pub use file::{LoadError, find, load};
+pub use daemon::{Daemon, Listen};
+pub use file::{LoadError, digest, find, load};
 
 use crate::dns::Account;
 use crate::kind::{Context, Item, Section, address, listed, near, quoted};
 use crate::model::desired::Desired;
-use crate::model::name::{DnsAccountName, GroupName, HostName, IssuerName, NameError};
+use crate::model::name::{ChannelName, DnsAccountName, GroupName, HostName, IssuerName, NameError};
+use crate::notify::Channel;
 use crate::secret::Secret;
 
 /// What certs.toml says.
@@ -37,6 +41,8 @@ pub struct Config {
     pub path: PathBuf,
     /// The folder of the store.
     pub store: PathBuf,
+    /// How often the daemon looks, and where it can be asked.
+    pub daemon: Daemon,
     /// The name servers that are asked; empty = the system's.
     pub nameservers: Vec<SocketAddr>,
     /// Certificates, hosts and issuers.
@@ -49,6 +55,12 @@ pub struct Config {
     pub passphrases: BTreeMap<HostName, Secret>,
     /// The groups of hosts; certificates have them resolved already.
     pub groups: BTreeMap<GroupName, Vec<HostName>>,
+    /// The ways to reach people.
+    pub channels: BTreeMap<ChannelName, Arc<dyn Channel>>,
+    /// Which of them are told of alerts, first to last.
+    pub alert_order: Vec<ChannelName>,
+    /// The address that is called after each complete pass.
+    pub heartbeat: Option<Secret>,
     /// The secrets that the file names: line, key, and where each is.
     pub secrets: Vec<(usize, String, Secret)>,
     /// What a person should look at.
@@ -69,10 +81,12 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("path", &self.path)
             .field("store", &self.store)
+            .field("daemon", &self.daemon)
             .field("nameservers", &self.nameservers)
             .field("desired", &self.desired)
             .field("dns", &self.dns.keys().collect::<Vec<_>>())
             .field("groups", &self.groups)
+            .field("alert_order", &self.alert_order)
             .finish_non_exhaustive()
     }
 }
@@ -99,12 +113,16 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
     let mut config = Config {
         path,
         store: PathBuf::new(),
+        daemon: Daemon::default(),
         nameservers: Vec::new(),
         desired: Desired::default(),
         dns: BTreeMap::new(),
         external_accounts: BTreeMap::new(),
         passphrases: BTreeMap::new(),
         groups: BTreeMap::new(),
+        channels: BTreeMap::new(),
+        alert_order: Vec::new(),
+        heartbeat: None,
         secrets: Vec::new(),
         warnings: Vec::new(),
     };
@@ -127,6 +145,10 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
     if config.store.as_os_str().is_empty() {
         config.store = default_store();
     }
+    if let Some(daemon) = sole(&mut top, "daemon") {
+        config.daemon = Daemon::read(daemon);
+    }
+    config.desired.interval = config.daemon.interval;
     if let Some(mut resolver) = sole(&mut top, "resolver") {
         let servers = resolver.parsed_list("nameservers", "\"192.0.2.53\"", |text| address(text, 53));
         config.nameservers = servers.unwrap_or_default().into_iter().map(Spanned::into_inner).collect();
@@ -168,6 +190,8 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
     config.groups = groups(&mut top, &mut scope, context);
     config.desired.dns = config.dns.keys().cloned().collect();
     config.desired.certificates = certificate::read_all(&mut top, &scope, context);
+    let alert::Alerting { channels, order, heartbeat } = alert::read(&mut top);
+    (config.channels, config.alert_order, config.heartbeat) = (channels, order, heartbeat);
     top.finish();
     config
 }

@@ -33,7 +33,7 @@ pub struct Kind<T: ?Sized> {
     pub summary: &'static str,
     /// Its own keys as they stand in certs.toml; a test parses them.
     pub example: &'static str,
-    /// The narrowest rights that its credentials need, in one line; empty where there are none to give.
+    /// The narrowest rights that its credentials need, or where these come from, in one line.
     pub rights: &'static str,
     /// Takes its own keys out of the table and records what is wrong with them. Parses only: no
     /// I/O, no secret is read. Asks for every key before it gives up.
@@ -303,10 +303,9 @@ impl<'a> Section<'a> {
                     }
                     Remedy::DidYouMean(meant.to_owned())
                 }
-                None if is_table && ["issuer", "dns", "host"].contains(&self.kind) => Remedy::Hint(format!(
-                    "a name with dots is written in quotes: [{}.\"NAME.WITH.DOTS\"]",
-                    self.kind
-                )),
+                None if is_table && ["issuer", "dns", "host", "alert"].contains(&self.kind) => Remedy::Hint(
+                    format!("a name with dots is written in quotes: [{}.\"NAME.WITH.DOTS\"]", self.kind),
+                ),
                 None => Remedy::Hint(format!("known here are {}", listed(self.asked.iter().copied()))),
             };
             self.mistake(key.span(), format!("unknown {what} {}", quoted(name)), remedy);

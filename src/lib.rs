@@ -12,6 +12,8 @@
 //! - [`model`]: everything that can be decided without touching the world; [`model::plan`] is its heart.
 //! - [`config`]: certs.toml into types that cannot be wrong, all its mistakes at once; [`kind`] reads tables,
 //!   [`secret`] what they only name.
+//! - [`http`], [`program`]: requests to services that are given secrets, and programs of people.
+//! - [`notify`]: telling people, one channel each.
 //! - [`store`]: what is remembered, as files; facts only.
 //! - [`acme`], [`dns`], [`deploy`], [`probe`]: one attempt each at what the plan says. None knows another, but
 //!   that a deployment ends with a proof.
@@ -33,10 +35,12 @@ pub mod config;
 pub mod deploy;
 pub mod dns;
 pub mod engine;
+pub mod http;
 pub mod kind;
 pub mod model;
 pub mod notify;
 pub mod probe;
+pub mod program;
 pub mod render;
 pub mod secret;
 pub mod store;

@@ -9,6 +9,7 @@ pub mod desired;
 pub mod history;
 pub mod name;
 pub mod observed;
+pub mod pace;
 pub mod passes;
 pub mod plan;
 pub mod problem;

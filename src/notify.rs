@@ -1,13 +1,36 @@
 //! Telling people: one file per channel.
 //!
-//! A channel makes one attempt. What is sent, when again and to whom next is decided elsewhere.
+//! A channel makes one attempt. What is sent, when again and to whom next is decided elsewhere. What a
+//! [`Message`] says may come from a hostile CA or host: [`text`] makes it words without control characters,
+//! each channel escapes these for what it writes.
 
 use std::fmt;
 
 use async_trait::async_trait;
 
+use crate::kind::Kind;
 use crate::model::alert::Notice;
-use crate::model::problem::Diagnose;
+
+mod cut;
+pub mod discord;
+pub mod email;
+mod error;
+pub mod exec;
+mod hook;
+pub mod journal;
+mod json;
+pub mod ntfy;
+pub mod slack;
+pub mod text;
+pub mod webhook;
+
+pub use email::MailError;
+pub use error::Error;
+pub use hook::Hook;
+
+/// The channels. To add one: write notify/NAME.rs with a `KIND`, add it here, and its bench to tests/it/notify.rs.
+pub const KINDS: &[Kind<dyn Channel>] =
+    &[journal::KIND, discord::KIND, slack::KIND, email::KIND, ntfy::KIND, webhook::KIND, exec::KIND];
 
 /// What a channel is to deliver.
 #[derive(Debug, Clone)]
@@ -31,5 +54,7 @@ pub enum Message {
 #[async_trait]
 pub trait Channel: fmt::Debug + Send + Sync {
     /// One attempt to deliver; returns within its own deadline, with what the other side called the message, if it did.
-    async fn send(&self, message: &Message) -> Result<Option<String>, Box<dyn Diagnose + Send + Sync>>;
+    ///
+    /// After an error the message may have arrived nevertheless.
+    async fn send(&self, message: &Message) -> Result<Option<String>, Error>;
 }

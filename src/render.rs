@@ -2,14 +2,17 @@
 
 mod check;
 mod history;
+mod log;
 mod progress;
 mod rehearsal;
 mod report;
 mod scan;
+mod standing;
 mod summary;
 
 pub use check::{check_json, check_text};
 pub use history::{history_json, history_table};
+pub use log::Log;
 pub use progress::Progress;
 pub use rehearsal::{rehearsal_json, rehearsal_text};
 pub use report::{
@@ -17,6 +20,7 @@ pub use report::{
     report_table, report_title,
 };
 pub use scan::{scan_json, scan_text};
+pub use standing::{size, standing, tally};
 pub use summary::{summary_json, summary_text};
 
 use std::fmt::Write;

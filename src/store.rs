@@ -11,6 +11,7 @@
 //! txt/<debt>.json                           TXT records to be removed
 //! observed.json                             what the last pass saw: a cache
 //! passes.json                               when the last passes ended
+//! config-refused.json                       why the daemon goes on with an old certs.toml
 //! history.jsonl, history.1.jsonl …         the audit log
 //! ssh/                                      the identity for hosts
 //! ```

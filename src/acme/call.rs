@@ -61,6 +61,8 @@ pub enum CallError {
         until: Timestamp,
         /// What it said, safe to show.
         words: String,
+        /// How long to wait before the same request, where there are only too many at this moment.
+        pause: Option<Duration>,
     },
     /// The CA still works on the order, for longer than we wait.
     #[error("the CA still works on the order and asks us to come back at {until}")]
@@ -107,6 +109,9 @@ pub enum Violation {
     /// No dns-01 challenge for a name.
     #[error("the CA offers no dns-01 challenge for `{0}`")]
     NoDnsChallenge(String),
+    /// RFC 8555 section 7.2: an answer of newNonce has one.
+    #[error("the CA gives no nonce where it is asked for one")]
+    NoNonce,
     /// RFC 8555 section 7.1.3: a valid order has a certificate URL.
     #[error("the CA calls the order valid and names no certificate")]
     NoCertificate,
@@ -265,12 +270,13 @@ pub(super) enum Twice {
 pub(super) struct Tries {
     nonces: u32,
     faults: u32,
+    crowded: u32,
     pause: Duration,
 }
 
 impl Tries {
     pub(super) fn new() -> Self {
-        Self { nonces: NONCE_TRIES, faults: FAULT_TRIES, pause: FIRST_PAUSE }
+        Self { nonces: NONCE_TRIES, faults: FAULT_TRIES, crowded: CROWDED_TRIES, pause: FIRST_PAUSE }
     }
 
     /// Returns when the request may be sent again, or gives the error back when it may not.
@@ -279,6 +285,13 @@ impl Tries {
         if error.refusal().is_some_and(|refusal| refusal.is("badNonce")) {
             // The CA has not acted (RFC 8555 section 6.5).
             return if take(&mut self.nonces) { Ok(()) } else { Err(error) };
+        }
+        if let CallError::RateLimited { pause: Some(pause), .. } = error
+            && take(&mut self.crowded)
+        {
+            // It has not acted here either.
+            tokio::time::sleep(pause).await;
+            return Ok(());
         }
         let harmful = error.maybe_done() && twice == Twice::Harmful;
         if !error.is_fault() || harmful || !take(&mut self.faults) {
@@ -298,6 +311,7 @@ fn take(left: &mut u32) -> bool {
 /// Each of them is up to three requests of instant-acme: at 50 % refused, one in 10^9 fails.
 const NONCE_TRIES: u32 = 10;
 const FAULT_TRIES: u32 = 3;
+const CROWDED_TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

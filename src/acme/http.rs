@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{DATE, LINK, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{DATE, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
@@ -18,6 +18,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::call::{CallError, Violation};
+use super::header::{alternates, retry_after};
+use super::nonces::Nonces;
 use super::problem::Refusal;
 use crate::model::problem::plain;
 
@@ -34,8 +36,7 @@ struct Inner {
     profiles: Vec<String>,
     /// The time at the CA when it sent the directory.
     date: Option<Timestamp>,
-    /// Nonces that ended orders left over, and when they came.
-    nonces: Mutex<Vec<(HeaderValue, Instant)>>,
+    nonces: Nonces,
 }
 
 /// What we need of an ACME directory (RFC 8555 section 7.1.1).
@@ -99,7 +100,7 @@ impl Http {
             directory,
             directory_body: body,
             date,
-            nonces: Mutex::default(),
+            nonces: Nonces::default(),
         })))
     }
 
@@ -127,20 +128,6 @@ impl Http {
     pub(super) fn session(&self) -> Session {
         Session { http: self.clone(), seen: Arc::default() }
     }
-
-    fn keep_nonce(&self, nonce: HeaderValue) {
-        let mut nonces = self.0.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-        if nonces.len() < MAX_NONCES {
-            nonces.push((nonce, Instant::now()));
-        }
-    }
-
-    /// A nonce that another session left over and that is not old.
-    fn spare_nonce(&self) -> Option<HeaderValue> {
-        let mut nonces = self.0.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-        nonces.retain(|(_, since)| since.elapsed() < NONCE_LIFE);
-        nonces.pop().map(|(nonce, _)| nonce)
-    }
 }
 
 /// One conversation with the CA; clones belong to the same.
@@ -156,12 +143,14 @@ struct Seen {
     requests: u32,
     retry_after: Option<Duration>,
     location: Option<String>,
-    nonce: Option<HeaderValue>,
+    sent: Option<Instant>,
     /// Other chains to the same leaf.
     alternates: Vec<String>,
     /// The body of the last answer, while it is asked for.
     body: Option<Bytes>,
     keeps_body: bool,
+    /// What the next request is answered with, without being sent.
+    pretended: Option<String>,
 }
 
 impl Session {
@@ -173,6 +162,11 @@ impl Session {
     /// How many requests went over the network.
     pub(super) fn requests(&self) -> u32 {
         self.with(|seen| seen.requests)
+    }
+
+    /// When the last request was sent.
+    pub(super) fn sent(&self) -> Option<Instant> {
+        self.with(|seen| seen.sent)
     }
 
     /// How long the last answer asked us to wait.
@@ -190,6 +184,11 @@ impl Session {
         self.with(|seen| seen.alternates.clone())
     }
 
+    /// Answers the next request with that, without sending it.
+    pub(super) fn pretend(&self, answer: String) {
+        self.with(|seen| seen.pretended = Some(answer));
+    }
+
     /// From now on keeps what instant-acme would not pass on: an answer that is not JSON.
     pub(super) fn keep_body(&self) {
         self.with(|seen| (seen.keeps_body, seen.body) = (true, None));
@@ -203,22 +202,21 @@ impl Session {
         })
     }
 
-    /// Leaves the nonce of the last answer to the next session.
-    pub(super) fn close(&self) {
-        if let Some(nonce) = self.with(|seen| seen.nonce.take()) {
-            self.http.keep_nonce(nonce);
-        }
-    }
-
     async fn answer(&self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, CallError> {
         let inner = &self.http.0;
         if request.method() == Method::GET && *request.uri() == inner.directory_url {
             return Ok(response(StatusCode::OK, HeaderMap::new(), inner.directory_body.clone()));
         }
-        if request.method() == Method::HEAD
-            && let Some(nonce) = self.http.spare_nonce()
-        {
-            return Ok(response(StatusCode::OK, HeaderMap::from_iter([(REPLAY_NONCE, nonce)]), Bytes::new()));
+        if self.with(|seen| seen.pretended.is_some()) {
+            // What is not sent is signed nevertheless, with a nonce that is asked for first.
+            if request.method() == Method::HEAD {
+                return Ok(nonce_answer(HeaderValue::from_static("none")));
+            }
+            let answer = self.with(|seen| seen.pretended.take()).unwrap_or_default();
+            return Ok(response(StatusCode::OK, HeaderMap::new(), answer.into()));
+        }
+        if request.method() == Method::HEAD {
+            return self.nonce(request.uri()).await.map(nonce_answer);
         }
         let renewal_info = inner.directory.renewal_info.as_deref();
         let is_post = request.method() == Method::POST;
@@ -226,17 +224,18 @@ impl Session {
             && renewal_info.is_some_and(|base| request.uri().to_string().starts_with(base));
         self.with(|seen| {
             seen.requests += 1;
-            (seen.retry_after, seen.location, seen.nonce) = (None, None, None);
+            seen.sent = Some(Instant::now());
+            (seen.retry_after, seen.location) = (None, None);
         });
         let url = plain(&request.uri().to_string());
         let (status, mut headers, body) = exchange(&inner.client, request).await?;
-        if let Err(error) = judge(&url, status, &headers, &body) {
-            // instant-acme learns nothing of this answer: its nonce is free for the next request.
-            if let Some(nonce) = headers.remove(&REPLAY_NONCE) {
-                self.http.keep_nonce(nonce);
-            }
-            return Err(error);
+        let verdict = judge(&url, status, &headers, &body);
+        // That of a refused nonce is for the next try, any other for whoever sends next.
+        let refused_nonce = verdict.is_ok() && !status.is_success();
+        if !refused_nonce && let Some(nonce) = headers.remove(&REPLAY_NONCE) {
+            inner.nonces.keep(nonce);
         }
+        verdict?;
         let wait = headers.remove(RETRY_AFTER).and_then(|value| retry_after(&value, Timestamp::now()));
         if is_renewal_info {
             // instant-acme refuses an answer without, and panics on an absurd one.
@@ -246,7 +245,6 @@ impl Session {
         }
         self.with(|seen| {
             seen.retry_after = wait;
-            seen.nonce = headers.get(&REPLAY_NONCE).cloned();
             if is_post && status.is_success() {
                 seen.alternates = alternates(&headers);
                 seen.body = seen.keeps_body.then(|| body.clone());
@@ -256,6 +254,32 @@ impl Session {
             }
         });
         Ok(response(status, headers, body))
+    }
+
+    /// One that is left over, else a new one. A CA that is asked for too many at once says so: then those that
+    /// others leave over do as well.
+    async fn nonce(&self, new_nonce: &Uri) -> Result<HeaderValue, CallError> {
+        let inner = &self.http.0;
+        let mut tries = NONCE_TRIES;
+        loop {
+            if let Some(nonce) = inner.nonces.take() {
+                return Ok(nonce);
+            }
+            self.with(|seen| seen.requests += 1);
+            let request = Request::head(new_nonce).body(BodyWrapper::default());
+            let request = request.map_err(|_| Violation::Url(plain(&new_nonce.to_string())))?;
+            let url = plain(&new_nonce.to_string());
+            let (status, mut headers, body) = exchange(&inner.client, request).await?;
+            match (judge(&url, status, &headers, &body), headers.remove(&REPLAY_NONCE)) {
+                (Ok(()), Some(nonce)) => return Ok(nonce),
+                (Ok(()), None) => return Err(Violation::NoNonce.into()),
+                (Err(CallError::RateLimited { pause: Some(pause), .. }), _) if tries > 0 => {
+                    tries -= 1;
+                    inner.nonces.wait(pause).await;
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
     }
 
     fn with<T>(&self, access: impl FnOnce(&mut Seen) -> T) -> T {
@@ -319,12 +343,14 @@ fn judge(url: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Res
         || status == StatusCode::TOO_MANY_REQUESTS
         || (status == StatusCode::SERVICE_UNAVAILABLE && wait.is_some())
     {
-        let wait = wait.flatten().unwrap_or(RATE_LIMIT_WAIT).clamp(RATE_LIMIT_MIN, RATE_LIMIT_MAX);
+        let wait = wait.flatten();
+        let pause = wait.filter(|wait| status == StatusCode::SERVICE_UNAVAILABLE && *wait <= PAUSE_MAX);
+        let wait = wait.unwrap_or(RATE_LIMIT_WAIT).clamp(RATE_LIMIT_MIN, RATE_LIMIT_MAX);
         let words = match &refusal {
             Some(refusal) => refusal.to_string(),
             None => format!("`{url}` answers {status}"),
         };
-        return Err(CallError::RateLimited { until: Timestamp::now() + wait, words });
+        return Err(CallError::RateLimited { until: Timestamp::now() + wait, words, pause });
     }
     match refusal {
         Some(refusal) if status == StatusCode::BAD_REQUEST && refusal.is("badNonce") => Ok(()),
@@ -335,6 +361,10 @@ fn judge(url: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Res
             snippet: super::check::snippet(&String::from_utf8_lossy(body)),
         }),
     }
+}
+
+fn nonce_answer(nonce: HeaderValue) -> BytesResponse {
+    response(StatusCode::OK, HeaderMap::from_iter([(REPLAY_NONCE, nonce)]), Bytes::new())
 }
 
 fn response(status: StatusCode, headers: HeaderMap, body: Bytes) -> BytesResponse {
@@ -356,35 +386,6 @@ pub(super) fn https(url: &str) -> Result<Uri, Violation> {
     }
 }
 
-/// The URLs with `rel="alternate"` of `Link` headers (RFC 8288), as many as are worth a look.
-fn alternates(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.get_all(LINK).into_iter().filter_map(|value| value.to_str().ok());
-    values
-        // A comma stands in a URL, too, but not before the `<` of the next.
-        .flat_map(|value| value.split('<').skip(1))
-        .filter_map(|link| link.split_once('>'))
-        .filter(|(_, parameters)| {
-            parameters.split([';', ',']).any(|parameter| {
-                let rel = parameter.trim().strip_prefix("rel=").unwrap_or_default();
-                rel.trim_matches('"').split_whitespace().any(|rel| rel.eq_ignore_ascii_case("alternate"))
-            })
-        })
-        .map(|(url, _)| url.to_owned())
-        .take(MAX_ALTERNATES)
-        .collect()
-}
-
-/// How long a `Retry-After` header asks us to wait (RFC 9110 section 10.2.3); `None` if it says nothing.
-fn retry_after(value: &HeaderValue, now: Timestamp) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit mean "very long", which the caller cuts.
-        return Some(Duration::from_secs(text.parse::<u32>().unwrap_or(u32::MAX).into()));
-    }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
-}
-
 const REPLAY_NONCE: http::HeaderName = http::HeaderName::from_static("replay-nonce");
 /// Covers name lookup, TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -396,59 +397,20 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// An order with a hundred names is 20 KiB.
 const MAX_BODY: usize = 1024 * 1024;
 const MAX_URL: usize = 2048;
-/// Those in use have up to four of either.
+/// Those in use have up to four.
 const MAX_PROFILES: usize = 20;
-const MAX_ALTERNATES: usize = 8;
-/// CAs keep nonces for minutes at least; one that is refused costs no more than asking for one.
-const NONCE_LIFE: Duration = Duration::from_secs(60);
-const MAX_NONCES: usize = 256;
+/// How often a CA that is asked for too many nonces at once is asked again for one.
+const NONCE_TRIES: u32 = 10;
 /// When a CA limits us and does not say until when.
 const RATE_LIMIT_WAIT: Duration = Duration::from_secs(3600);
+/// A CA that has too many requests at this very moment is ready again after so long; more is a limit of another kind.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 const RATE_LIMIT_MIN: Duration = Duration::from_secs(60);
 const RATE_LIMIT_MAX: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now: Timestamp = "1994-11-06T08:49:00Z".parse().unwrap();
-        let waits = |text: &'static str| retry_after(&HeaderValue::from_static(text), now);
-        assert_eq!(waits("120"), Some(Duration::from_secs(120)));
-        assert_eq!(waits(" 0 "), Some(Duration::ZERO));
-        assert_eq!(waits("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(37)));
-        assert_eq!(waits("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(waits("99999999999999999999999"), Some(Duration::from_secs(u32::MAX.into())));
-        assert_eq!(waits("18446744073709551615"), Some(Duration::from_secs(u32::MAX.into())));
-        for garbage in ["", "-5", "soon", "1.5", "0x10", "12 34", "Sun, 99 Nov 1994 08:49:37 GMT"] {
-            assert_eq!(waits(garbage), None, "{garbage}");
-        }
-    }
-
-    #[test]
-    fn alternates_are_the_links_that_say_so() {
-        let links = |values: &[&'static str]| {
-            let headers = values.iter().map(|value| (LINK, HeaderValue::from_static(value)));
-            alternates(&headers.collect())
-        };
-        assert_eq!(links(&["<https://a.example/d>;rel=\"index\""]), Vec::<String>::new());
-        assert_eq!(
-            links(&[
-                "<https://a.example/1>;rel=\"alternate\"",
-                "<https://a.example/2?a,b>; title=x; rel=alternate, <https://a.example/up>; rel=\"up\"",
-            ]),
-            ["https://a.example/1", "https://a.example/2?a,b"]
-        );
-        assert_eq!(
-            links(&["<https://a.example/1", "rel=alternate", "<>;rel=alternates", ""]),
-            Vec::<String>::new()
-        );
-        assert_eq!(
-            links(&[concat!("<a>;rel=alternate,", "<b>;rel=alternate")].repeat(99)).len(),
-            MAX_ALTERNATES
-        );
-    }
 
     #[test]
     fn only_https_is_followed() {

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AuthorizationHandle, AuthorizationStatus, CertificateIdentifier, ChallengeHandle,
-    ChallengeStatus, ChallengeType, Identifier, NewOrder, Order, OrderStatus,
+    Account, AuthorizationStatus, CertificateIdentifier, Identifier, NewOrder, Order, OrderStatus,
 };
 use jiff::Timestamp;
 
@@ -15,9 +14,9 @@ use super::error::{Doing, Error, Reasons};
 use super::http::{Session, https};
 use super::key::Key;
 use super::problem::Refusal;
+use super::proof::announce;
 use super::{Challenge, Issued, Journal, Solver, Step, Wanted};
-use crate::model::name::{Domain, IssuerName};
-use crate::model::state::Proof;
+use crate::model::name::IssuerName;
 
 /// An order under way.
 pub(super) struct Run<'a> {
@@ -84,11 +83,12 @@ impl Run<'_> {
         loop {
             match order.state().status {
                 OrderStatus::Pending if !answered => {
-                    let open = self.open_challenges(order);
+                    let mut parts = time.spend(Doing::Authorize, self.parts(order)).await?;
+                    let open = self.open_challenges(&mut parts);
                     let challenges = time.spend(Doing::Authorize, open).await?;
                     self.present(challenges).await?;
                     (self.progress)(Step::Validating);
-                    time.spend(Doing::Ready, announce(order)).await?;
+                    time.spend(Doing::Ready, announce(&mut parts)).await?;
                     answered = true;
                 }
                 OrderStatus::Pending => time.spend(Doing::Poll, self.follow(order)).await?,
@@ -170,66 +170,6 @@ impl Run<'_> {
         }
     }
 
-    /// What is still to be proven; names that the CA still remembers need no proof.
-    async fn open_challenges(&self, order: &mut Order) -> Result<Vec<Challenge>, CallError> {
-        let (asked, names) = (order.state().authorizations.len(), self.wanted.domains.len());
-        if asked > names {
-            return Err(Violation::TooManyAuthorizations(asked, names).into());
-        }
-        let mut tries = Tries::new();
-        // An error drops its item from the stream; a new stream fetches only what is missing.
-        'stream: loop {
-            let mut open = Vec::new();
-            let mut authorizations = order.authorizations();
-            while let Some(next) = authorizations.next().await {
-                match next {
-                    Ok(authorization) if authorization.status == AuthorizationStatus::Pending => {
-                        open.push(self.challenge(authorization)?);
-                    }
-                    Ok(_) => {}
-                    Err(error) => {
-                        tries.again(error, Twice::Harmless).await?;
-                        continue 'stream;
-                    }
-                }
-            }
-            open.sort_unstable();
-            open.dedup();
-            return Ok(open);
-        }
-    }
-
-    /// The TXT record that one authorization asks for.
-    fn challenge(&self, authorization: AuthorizationHandle<'_>) -> Result<Challenge, Violation> {
-        // Bound anew, because the challenge borrows it for as long as it lives.
-        let mut authorization = authorization;
-        let shown = super::plain(&authorization.identifier().to_string());
-        let domain = match authorization.identifier().identifier {
-            Identifier::Dns(name) => name.parse::<Domain>().ok().filter(|domain| {
-                !domain.is_wildcard() && self.wanted.domains.iter().any(|ours| ours.base() == domain.base())
-            }),
-            _ => None,
-        };
-        let domain = domain.ok_or_else(|| Violation::ForeignName(shown.clone()))?;
-        let Some(challenge) = authorization.challenge(ChallengeType::Dns01) else {
-            return Err(Violation::NoDnsChallenge(shown));
-        };
-        let base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        if challenge.token.is_empty()
-            || challenge.token.len() > MAX_TOKEN
-            || !challenge.token.bytes().all(base64url)
-        {
-            return Err(Violation::Token(shown));
-        }
-        let key_authorization = challenge.key_authorization();
-        let proof = Proof {
-            domain: domain.clone(),
-            token: challenge.token.clone(),
-            key_authorization: key_authorization.as_str().to_owned(),
-        };
-        Ok(Challenge { domain, value: key_authorization.dns_value(), proof })
-    }
-
     async fn present(&self, challenges: Vec<Challenge>) -> Result<(), Error> {
         if challenges.is_empty() {
             return Ok(());
@@ -244,7 +184,10 @@ impl Run<'_> {
     /// Looks at the order until its status changes.
     async fn follow(&self, order: &mut Order) -> Result<(), CallError> {
         let before = order.state().status;
-        let (mut pause, mut wait) = (POLL_FIRST, POLL_FIRST);
+        let mut pause = POLL_FIRST;
+        // The request before is on its way to a CA that is far; it may have worked meanwhile.
+        let mut wait =
+            POLL_FIRST.saturating_sub(self.session.sent().map_or(Duration::ZERO, |it| it.elapsed()));
         loop {
             tokio::time::sleep(wait).await;
             refresh(order).await?;
@@ -263,44 +206,6 @@ impl Run<'_> {
     pub(super) fn accept(&self, pem: &str, key: &Key) -> Result<Issued, Error> {
         check::check(pem, &self.wanted.domains, &key.public(), Timestamp::now())
             .map_err(|cause| Error::Certificate { issuer: self.issuer.clone(), cause })
-    }
-}
-
-/// Tells the CA that it may look; a challenge that it looks at already is left alone.
-async fn announce(order: &mut Order) -> Result<(), CallError> {
-    let mut authorizations = order.authorizations();
-    while let Some(next) = authorizations.next().await {
-        let mut authorization = next?;
-        if authorization.status != AuthorizationStatus::Pending {
-            continue;
-        }
-        if let Some(challenge) = authorization.challenge(ChallengeType::Dns01)
-            && challenge.status == ChallengeStatus::Pending
-        {
-            announce_one(challenge).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn announce_one(mut challenge: ChallengeHandle<'_>) -> Result<(), CallError> {
-    let mut tries = Tries::new();
-    let mut maybe_done = false;
-    loop {
-        let error = match challenge.set_ready().await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        // The challenge's own error, from a CA that looked at once: the order will tell it.
-        let own = matches!(&error, instant_acme::Error::Api(_));
-        let error = CallError::from(error);
-        let refused = error.refusal().is_some_and(|refusal| !refusal.is("badNonce"));
-        // If an earlier answer was lost, "you did that before" is no failure.
-        if refused && (own || maybe_done) {
-            return Ok(());
-        }
-        maybe_done |= error.maybe_done();
-        tries.again(error, Twice::Harmless).await?;
     }
 }
 
@@ -385,10 +290,8 @@ pub(super) fn ari_id(text: &str) -> Option<CertificateIdentifier<'_>> {
 /// says `unauthorized` for a certificate of another account, `malformed` for an unknown one; Pebble
 /// `serverInternal` when it does not find it).
 const NOT_REPLACEABLE: [&str; 4] = ["alreadyReplaced", "malformed", "unauthorized", "serverInternal"];
-/// A token has at least 22 characters (RFC 8555 section 8.3); those in use have 43.
-const MAX_TOKEN: usize = 512;
 /// Pebble 2.10 is known to hang when it is asked faster.
-const POLL_FIRST: Duration = Duration::from_millis(100);
+const POLL_FIRST: Duration = Duration::from_millis(50);
 const POLL_LAST: Duration = Duration::from_secs(5);
 /// Who is asked to wait for longer comes back in another attempt.
 const POLL_PATIENCE: Duration = Duration::from_secs(60);

@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use super::{Config, Mistakes, parse};
 use crate::model::problem::{Blame, Diagnose, Retry, plain};
 
@@ -148,6 +150,11 @@ fn find_in(flag: Option<&Path>, environment: Option<&Path>, usual: &[&Path]) -> 
 pub fn load(path: &Path) -> Result<Config, LoadError> {
     let text = read(path)?;
     parse(&text, path).map_err(LoadError::Mistakes)
+}
+
+/// A hash of what the file says, to notice that it says something else; `None` when it cannot be read.
+pub fn digest(path: &Path) -> Option<[u8; 32]> {
+    read(path).ok().map(|text| Sha256::digest(text).into())
 }
 
 fn read(path: &Path) -> Result<String, LoadError> {

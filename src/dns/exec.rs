@@ -1,6 +1,5 @@
 //! Records written by a program of yours that speaks the protocol of lego's `exec`.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +9,8 @@ use tokio::sync::Mutex;
 use super::mode::{Mode, proof};
 use super::{Change, Error, Provider};
 use crate::kind::{Kind, Section};
-
-mod error;
-mod run;
-
-pub use error::ExecError;
+use crate::model::problem::{Blame, Diagnose};
+use crate::program::{self, Program};
 
 /// The table entry.
 pub const KIND: Kind<dyn Provider> = Kind {
@@ -29,11 +25,8 @@ pub const KIND: Kind<dyn Provider> = Kind {
 /// A program and how it is called.
 #[derive(Debug)]
 struct Exec {
-    /// The account's table, `dns.main`.
-    account: String,
-    command: PathBuf,
+    program: Program,
     mode: Mode,
-    timeout: Duration,
     /// Held while it runs: lego never runs it twice at the same time, so programs may count on that.
     turn: Mutex<()>,
 }
@@ -41,9 +34,9 @@ struct Exec {
 fn build(section: &mut Section<'_>) -> Option<Arc<dyn Provider>> {
     let command = section.required("command", "\"/etc/certfleet/dns-hook\"");
     let mode = Mode::read(section);
-    let timeout = super::http::timeout(section, TIMEOUT);
-    let account = section.path();
-    Some(Arc::new(Exec { account, command: command?, mode: mode?, timeout, turn: Mutex::new(()) }))
+    let timeout = crate::http::timeout(section, TIMEOUT);
+    let program = Program { owner: section.path(), command: command?, timeout };
+    Some(Arc::new(Exec { program, mode: mode?, turn: Mutex::new(()) }))
 }
 
 impl Exec {
@@ -57,7 +50,7 @@ impl Exec {
         Ok(match self.mode {
             Mode::Default => vec![verb.to_owned(), record.owner.clone(), record.value.clone()],
             Mode::Raw => {
-                let proof = proof(record, &self.account)?;
+                let proof = proof(record, &self.program.owner)?;
                 [verb, "--", &proof.domain.to_string(), &proof.token, &proof.key_authorization]
                     .map(str::to_owned)
                     .to_vec()
@@ -72,13 +65,49 @@ impl Provider for Exec {
         for change in changes {
             let arguments = self.arguments(change)?;
             let _turn = self.turn.lock().await;
-            run::run(&self.account, &self.command, &arguments, self.timeout).await?;
+            self.program.run(&arguments).await.map_err(ExecError)?;
         }
         Ok(())
     }
 
     fn batches(&self) -> bool {
         false
+    }
+}
+
+/// Why a program did not write a record.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct ExecError(program::Error);
+
+impl ExecError {
+    /// Whether it looked at this one change and did not like it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.0.is_refusal()
+    }
+}
+
+impl Diagnose for ExecError {
+    fn code(&self) -> &'static str {
+        match self.0 {
+            program::Error::Missing { .. }
+            | program::Error::NotAFile { .. }
+            | program::Error::Start { .. } => "dns.command",
+            program::Error::WorldWritable { .. } => "dns.command-unsafe",
+            program::Error::Failed { .. } => "dns.command-failed",
+            program::Error::Slow { .. } => "dns.timeout",
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self.0 {
+            program::Error::Failed { .. } | program::Error::Slow { .. } => Blame::Dns,
+            _ => Blame::Operator,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(self.0.hint())
     }
 }
 

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::apart::blocking;
-use super::issue::{LOCK_RETRY, boxed};
+use super::issue::boxed;
+use super::turn::LOCK_RETRY;
 use super::{Engine, Event, Listener, lock};
 use crate::acme::{self, Binding, Ca};
 use crate::config::ExternalAccount;
@@ -53,20 +54,28 @@ impl Engine {
 
     /// Whether the CA is to be asked for its renewal window (RFC 9773).
     pub(super) fn should_ask(&self, name: &CertName, state: &State) -> bool {
+        self.question(name, state).is_some_and(|at| at <= Timestamp::now())
+    }
+
+    /// When the next CA is to be asked.
+    pub(super) fn next_question(&self, state: &State) -> Option<Timestamp> {
         let now = Timestamp::now();
-        let Some(certificate) = self.config.desired.certificates.get(name) else { return false };
-        let Some(known) = state.certificates.get(name) else { return false };
-        let Some((_, version)) = known.newest() else { return false };
-        let same_ca = self.config.desired.issuer_at(certificate, &version.directory).is_some();
-        let fresh = known
-            .renewal_info
-            .as_ref()
-            .is_some_and(|info| info.fingerprint == version.fingerprint && info.ask_again > now);
-        same_ca
-            && !fresh
-            && version.ari_id.is_some()
-            && version.not_after > now
-            && certificate.renew_before.is_none()
+        let names = self.config.desired.certificates.keys();
+        // One that could not be asked in this pass waits for the next.
+        names.filter_map(|name| self.question(name, state)).filter(|at| *at > now).min()
+    }
+
+    /// When the CA is to be asked about a certificate, if ever; long ago when it has not answered yet.
+    fn question(&self, name: &CertName, state: &State) -> Option<Timestamp> {
+        let certificate = self.config.desired.certificates.get(name)?;
+        let known = state.certificates.get(name)?;
+        let (_, version) = known.newest()?;
+        self.config.desired.issuer_at(certificate, &version.directory)?;
+        let asks = version.ari_id.is_some()
+            && version.not_after > Timestamp::now()
+            && certificate.renew_before.is_none();
+        let info = known.renewal_info.as_ref().filter(|info| info.fingerprint == version.fingerprint);
+        asks.then(|| info.map_or(Timestamp::MIN, |info| info.ask_again))
     }
 
     /// Asks the CA for its renewal window and notes the answer. Without one, the fractions of the

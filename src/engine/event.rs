@@ -91,6 +91,10 @@ pub struct Summary {
     pub locked: Vec<(CertName, String)>,
     /// What waits, and why.
     pub waiting: Vec<Waiting>,
+    /// When the next of them may become an action by itself.
+    pub wake: Option<Timestamp>,
+    /// When the next CA wants to be asked again for a renewal window.
+    pub asks: Option<Timestamp>,
     /// Noted challenge records that cannot be read: they may still be in DNS.
     pub unreadable_debts: Vec<Problem>,
     /// Whether the pass was cut short by a signal.

@@ -20,12 +20,10 @@ use crate::model::plan::{Action, Because, Deploying, Issuing, Request, plan};
 use crate::model::problem::{Diagnose, Problem};
 use crate::model::schedule::{self, NextAttempt};
 use crate::model::state::{CertState, Failure, OpenOrder, Reason, State, Version};
-use crate::store::{CertLock, Holder, LockError, SaveError, VersionFiles};
+use crate::store::{CertLock, SaveError, VersionFiles};
 
 /// For one order, from the first request to the certificate; the CA's own steps have shorter ones.
 const ORDER: Duration = Duration::from_secs(15 * 60);
-/// How often a lock that another process holds is tried again.
-pub(super) const LOCK_RETRY: Duration = Duration::from_millis(100);
 
 /// What one attempt came to.
 pub(super) enum Outcome {
@@ -44,17 +42,13 @@ pub(super) enum Outcome {
 impl Engine {
     /// One attempt at a new version of a certificate.
     pub(super) async fn issue(&self, name: &CertName, request: &Request) -> Outcome {
-        // Both are only closed with the engine itself.
-        let Ok(_permit) = self.orders.acquire().await else {
-            return Outcome::Locked(String::new());
-        };
-        let began = Instant::now();
         let certificate = &self.config.desired.certificates[name];
-        let cert_lock = match self.lock_certificate(name, "renewing").await {
-            Ok(Some(held)) => held,
+        let turn = match self.turn(name, "renewing").await {
+            Ok(Some(turn)) => turn,
             Ok(None) => return Outcome::Locked(self.holder(name)),
             Err(error) => return failed(&Error::Lock(name.clone(), error)),
         };
+        let (began, cert_lock) = (Instant::now(), &turn.cert_lock);
         let known = match self.store.certificate(name) {
             Ok(known) => known,
             Err(error) => return failed(&Error::Load(name.clone(), error)),
@@ -71,7 +65,7 @@ impl Engine {
             engine: self,
             certificate,
             issuer,
-            cert_lock: &cert_lock,
+            cert_lock,
             known: Mutex::new(known),
             may_order: because != Because::Unfinished,
         };
@@ -85,7 +79,7 @@ impl Engine {
         }
         let known = attempt.known.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         match result {
-            Ok(None) => match self.store.save_certificate(&cert_lock, &known) {
+            Ok(None) => match self.store.save_certificate(cert_lock, &known) {
                 Ok(()) => Outcome::OrderOver { known },
                 Err(error) => failed(&Error::Save(name.clone(), error)),
             },
@@ -95,7 +89,7 @@ impl Engine {
                 }
                 Outcome::Issued { number, known }
             }
-            Err(error) => self.note_failure(certificate, issuer, &cert_lock, known, &error),
+            Err(error) => self.note_failure(certificate, issuer, cert_lock, known, &error),
         }
     }
 
@@ -158,40 +152,6 @@ impl Engine {
             self.tell(Event::NotNoted(Problem::of(&error)));
         }
         Outcome::Failed { problem, next, known: Some(known) }
-    }
-
-    /// The certificate's lock, waiting for another process as long as `--wait` allows.
-    pub(super) async fn lock_certificate(
-        &self,
-        name: &CertName,
-        doing: &str,
-    ) -> Result<Option<CertLock>, LockError> {
-        let until = Instant::now() + self.lock_wait;
-        let mut said = None;
-        loop {
-            match blocking(|| self.store.lock_certificate(name, doing, Timestamp::now())) {
-                Ok(held) => return Ok(Some(held)),
-                Err(LockError::Held(holder)) => {
-                    let holder = in_words(holder);
-                    if said.as_ref() != Some(&holder) {
-                        self.tell(Event::Locked(name.clone(), holder.clone()));
-                        said = Some(holder);
-                    }
-                    if Instant::now() >= until {
-                        return Ok(None);
-                    }
-                    tokio::time::sleep(LOCK_RETRY).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    pub(super) fn holder(&self, name: &CertName) -> String {
-        match self.store.lock_certificate(name, "looking", Timestamp::now()) {
-            Err(LockError::Held(holder)) => in_words(holder),
-            _ => in_words(None),
-        }
     }
 }
 
@@ -439,10 +399,6 @@ fn already_done(known: CertState, request: &Request) -> Outcome {
         }
         _ => Outcome::AlreadyDone { known },
     }
-}
-
-fn in_words(holder: Option<Holder>) -> String {
-    holder.map_or_else(|| "another process".to_owned(), |holder| holder.to_string())
 }
 
 /// An error for the adapter that asked.

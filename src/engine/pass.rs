@@ -334,7 +334,10 @@ impl<'a> Pass<'a> {
 
     /// What it came to; what waits is what a new plan would still leave waiting.
     pub(super) fn end(mut self) -> (Summary, Observed, Apart) {
-        for waiting in self.ask(None, None, self.request.issuing, self.request.deploying).waiting {
+        let plan = self.ask(None, None, self.request.issuing, self.request.deploying);
+        self.summary.wake = plan.wake();
+        self.summary.asks = self.engine.next_question(&self.state);
+        for waiting in plan.waiting {
             match waiting {
                 // Asked for, and not done.
                 Waiting::Unreadable(name, host, problem) => self.summary.failed.push((name, host, problem)),

@@ -89,7 +89,7 @@ impl Engine {
                 let _ = tokio::time::timeout(LAST_CLEAN_UP, self.clean_up_everything(request)).await;
             }
         }
-        self.close_sessions().await;
+        self.doors.close().await;
         rehearsal
     }
 
@@ -123,10 +123,8 @@ impl Engine {
     async fn rehearse_certificate(&self, certificate: &Certificate) -> Rehearsal {
         let mut part = Rehearsal::default();
         let name = &certificate.name;
-        // Closed only with the engine.
-        let _permit = self.orders.acquire().await.ok();
-        let _held = match self.lock_certificate(name, "rehearsing").await {
-            Ok(Some(held)) => held,
+        let _turn = match self.turn(name, "rehearsing").await {
+            Ok(Some(turn)) => turn,
             Ok(None) => {
                 part.locked.push((name.clone(), self.holder(name)));
                 return part;
@@ -182,7 +180,7 @@ impl Engine {
     }
 
     async fn rehearse_host(&self, host: &Host) -> Result<(), Problem> {
-        let session = self.session(host).await.map_err(|error| Problem::of(&error))?;
+        let session = self.session(host).await.map_err(|error| Problem::of(&*error))?;
         let Tested { broken, missing, closed } =
             session.check(host).await.map_err(|error| Problem::of(&error))?;
         let name = host.name.clone();

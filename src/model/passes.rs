@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::history::How;
 
-/// After how long without a complete pass nobody makes any: three of them were missed.
-pub const PATIENCE: SignedDuration = SignedDuration::from_hours(3);
+/// After how long without a complete pass nobody makes any: three of them were missed, and with less than three
+/// hours one may still be under way, or the machine may have slept.
+pub fn patience(interval: SignedDuration) -> SignedDuration {
+    interval.saturating_mul(3).max(SignedDuration::from_hours(3))
+}
 
 /// The last passes, by what had them run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,16 +99,16 @@ mod tests {
     #[test]
     fn a_person_does_not_stand_in_for_a_daemon_that_died() {
         let mut passes = Passes::default();
-        assert_eq!(passes.silent_since(at(10), PATIENCE), Some(Silence::Ever));
+        assert_eq!(passes.silent_since(at(10), patience(SignedDuration::ZERO)), Some(Silence::Ever));
         passes.note(How::Cli, at(9), true);
-        assert_eq!(passes.silent_since(at(10), PATIENCE), None);
-        assert_eq!(passes.silent_since(at(13), PATIENCE), Some(Silence::Since(at(9))));
+        assert_eq!(passes.silent_since(at(10), patience(SignedDuration::ZERO)), None);
+        assert_eq!(passes.silent_since(at(13), patience(SignedDuration::ZERO)), Some(Silence::Since(at(9))));
         passes.note(How::Daemon, at(5), true);
-        assert_eq!(passes.silent_since(at(10), PATIENCE), Some(Silence::Since(at(5))));
+        assert_eq!(passes.silent_since(at(10), patience(SignedDuration::ZERO)), Some(Silence::Since(at(5))));
         passes.note(How::Timer, at(8), true);
-        assert_eq!(passes.silent_since(at(10), PATIENCE), None);
+        assert_eq!(passes.silent_since(at(10), patience(SignedDuration::ZERO)), None);
         passes.note(How::Timer, at(20), false);
-        assert_eq!(passes.silent_since(at(20), PATIENCE), Some(Silence::Since(at(8))));
+        assert_eq!(passes.silent_since(at(20), patience(SignedDuration::ZERO)), Some(Silence::Since(at(8))));
     }
 
     #[test]
@@ -113,6 +116,6 @@ mod tests {
         let mut passes = Passes::default();
         passes.note(How::Daemon, at(9), false);
         passes.note(How::Cli, at(9), true);
-        assert_eq!(passes.silent_since(at(9), PATIENCE), Some(Silence::Ever));
+        assert_eq!(passes.silent_since(at(9), patience(SignedDuration::ZERO)), Some(Silence::Ever));
     }
 }

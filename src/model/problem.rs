@@ -119,6 +119,21 @@ pub fn plain(text: &str) -> String {
     shown
 }
 
+/// A text of several lines from outside made safe to show: as [`plain`], but lines stay lines, and all is kept.
+pub fn clean(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.trim_end().chars() {
+        match c {
+            '\n' => shown.push(c),
+            '\r' => {}
+            '\t' => shown.push(' '),
+            c if c.is_control() || is_format(c) => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
 /// Characters that are invisible or turn the direction of what follows.
 fn is_format(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')

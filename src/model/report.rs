@@ -199,15 +199,15 @@ pub fn report(desired: &Desired, state: &State, observed: &Observed, now: Timest
     Report {
         generated_at: now,
         passes: state.passes.iter().map(pass).collect(),
-        problem: unwatched(state, now),
+        problem: unwatched(desired, state, now),
         certificates,
         orphaned: orphaned(desired, state),
     }
 }
 
 /// That nobody makes passes: a report of hosts that were looked at long ago is no comfort.
-fn unwatched(state: &State, now: Timestamp) -> Option<ProblemReport> {
-    let message = match state.passes.silent_since(now, passes::PATIENCE)? {
+fn unwatched(desired: &Desired, state: &State, now: Timestamp) -> Option<ProblemReport> {
+    let message = match state.passes.silent_since(now, passes::patience(desired.interval))? {
         Silence::Since(at) => format!("no pass has got through everything since {}", minute(at)),
         Silence::Ever => "no pass has got through everything yet".to_owned(),
     };

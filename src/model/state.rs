@@ -237,6 +237,16 @@ pub struct Installed {
     pub pending: bool,
 }
 
+/// A certs.toml that the daemon was to load again and could not: it goes on with the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ConfigRefused {
+    /// When it was told to.
+    pub at: Timestamp,
+    /// What is wrong, as one line.
+    pub message: String,
+}
+
 /// A TXT record that must be gone in the end; durable before it is set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

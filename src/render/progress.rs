@@ -24,7 +24,7 @@ struct Terminal {
 }
 
 /// What an event means for its line.
-enum Line {
+pub(super) enum Line {
     /// Something begins or goes on.
     Doing(String, String),
     /// It has ended well.
@@ -33,6 +33,16 @@ enum Line {
     Ended(String, String),
     /// Worth a line of its own.
     Said(String),
+}
+
+impl Line {
+    /// As it stands by itself.
+    pub(super) fn text(self) -> String {
+        match self {
+            Self::Doing(subject, text) | Self::Done(subject, text) => format!("{subject}: {text}"),
+            Self::Ended(_, text) | Self::Said(text) => text,
+        }
+    }
 }
 
 impl Progress {
@@ -47,11 +57,13 @@ impl Progress {
     fn show(&self, line: Line) {
         match (&self.terminal, line) {
             (Some(terminal), line) => terminal.show(line),
-            (None, Line::Doing(subject, text) | Line::Done(subject, text)) => {
-                say(&format!("{subject}: {text}"))
-            }
-            (None, Line::Ended(_, text) | Line::Said(text)) => say(&text),
+            (None, line) => say(&line.text()),
         }
+    }
+
+    /// A line that is about no event.
+    pub fn say(&self, text: &str) {
+        self.show(Line::Said(text.to_owned()));
     }
 }
 
@@ -105,98 +117,103 @@ impl Terminal {
 
 impl Listener for Progress {
     fn notice(&self, event: &Event) {
-        self.show(match event {
-            Event::Observing(0) => return,
-            Event::Observing(count) => {
-                Line::Said(format!("looking at {count} {}", if *count == 1 { "host" } else { "hosts" }))
-            }
-            Event::Locked(name, holder) => Line::Doing(name.to_string(), format!("waits for {holder}")),
-            Event::Issuing(name, issuer, because) => {
-                Line::Doing(name.to_string(), format!("issuing by {issuer}, {because}"))
-            }
-            Event::NextIssuer(name, why) => {
-                Line::Said(problem(why, Some(&format!("the next issuer of `{name}` is asked"))))
-            }
-            Event::Step(name, step) => Line::Doing(name.to_string(), step_words(*step)),
-            Event::OtherChain(name, taken, offered) => Line::Said(format!(
-                "warning: {name}: the CA does not offer the preferred chain, taken is the one by `{taken}`\n  \
-                 hint: set `preferred-chain` to one of {}, or remove it",
-                offered.join(", ")
-            )),
-            Event::Revoked(name, version, reason) => {
-                Line::Done(name.to_string(), format!("version {version} is revoked, {reason}"))
-            }
-            Event::Rehearsed(name, issuer, tried) => {
-                Line::Done(name.to_string(), format!("{issuer}: {}", tried_words(*tried)))
-            }
-            Event::RehearsalFailed(name, why) => Line::Ended(name.to_string(), problem(why, None)),
-            Event::HostFailed(host, why) => Line::Ended(host.to_string(), problem(why, None)),
-            Event::HostTested(host) => Line::Done(host.to_string(), HOST_TESTED.to_owned()),
-            Event::Issued(name, version, not_after, took) => Line::Done(
-                name.to_string(),
-                format!("version {version} issued in {}, valid until {}", seconds(*took), minute(*not_after)),
-            ),
-            Event::AlreadyIssued(name) => {
-                Line::Done(name.to_string(), "another process has just issued it".into())
-            }
-            Event::OrderOver(name) => Line::Done(
-                name.to_string(),
-                "the order that an earlier run left is over without a certificate; none is due".into(),
-            ),
-            Event::IssueFailed(name, why, next) => {
-                let next = match next {
-                    Some(at) => format!("tried again from {}", minute(*at)),
-                    None if why.retry == Retry::AfterChange => {
-                        "not tried again until certs.toml changes, or with --force".to_owned()
-                    }
-                    None => "the next run tries again".to_owned(),
-                };
-                Line::Ended(name.to_string(), problem(why, Some(&next)))
-            }
-            Event::CleanedUp(name, count) => {
-                let records = if *count == 1 { "record" } else { "records" };
-                Line::Said(format!("{name}: {count} challenge {records} of an earlier run removed"))
-            }
-            Event::NotNoted(why) => Line::Said(problem(
-                why,
-                Some("it is done nevertheless; the next run sees what is there and notes it"),
-            )),
-            Event::Oddity(why) => Line::Said(problem(why, None)),
-            Event::CleanUpFailed(name, why) => Line::Said(problem(
-                why,
-                Some(&format!("the challenge records of `{name}` stay noted; the next run tries again")),
-            )),
-            Event::Deploying(host, installs) => {
-                let what: Vec<String> = installs
-                    .iter()
-                    .map(|install| format!("{} version {}", install.certificate, install.version))
-                    .collect();
-                let what =
-                    if what.len() > 3 { format!("{} certificates", what.len()) } else { what.join(", ") };
-                Line::Doing(host.to_string(), format!("deploying {what}"))
-            }
-            Event::Served(name, host, version, looks, took) => {
-                let proof = match looks {
-                    0 => "installed; not probed (verify-names is empty)".to_owned(),
-                    1 => format!("serves it, proven by TLS at 1 address, {}", seconds(*took)),
-                    looks => format!("serves it, proven by TLS in {looks} places, {}", seconds(*took)),
-                };
-                Line::Ended(host.to_string(), format!("{name} on {host}: version {version}: {proof}"))
-            }
-            Event::Pending(name, host, version, why) => Line::Ended(
-                host.to_string(),
-                format!("{name} on {host}: version {version} installed, not in use: {}", why.one_line()),
-            ),
-            Event::DeployFailed(_, host, _, why) | Event::PutBack(_, host, _, why) => {
-                Line::Ended(host.to_string(), failed_deploy(why))
-            }
-            Event::Registered(issuer) => Line::Said(format!("{issuer}: account registered")),
-            Event::Ending => Line::Said("ending: removing challenge records first".into()),
-        });
-        if let Event::Pending(_, _, _, Problem { hint: Some(hint), .. }) = event {
-            self.show(Line::Said(format!("  hint: {hint}")));
+        if let Some(line) = line(event) {
+            self.show(line);
         }
     }
+}
+
+/// What is said of an event.
+pub(super) fn line(event: &Event) -> Option<Line> {
+    Some(match event {
+        Event::Observing(0) => return None,
+        Event::Observing(count) => {
+            Line::Said(format!("looking at {count} {}", if *count == 1 { "host" } else { "hosts" }))
+        }
+        Event::Locked(name, holder) => Line::Doing(name.to_string(), format!("waits for {holder}")),
+        Event::Issuing(name, issuer, because) => {
+            Line::Doing(name.to_string(), format!("issuing by {issuer}, {because}"))
+        }
+        Event::NextIssuer(name, why) => {
+            Line::Said(problem(why, Some(&format!("the next issuer of `{name}` is asked"))))
+        }
+        Event::Step(name, step) => Line::Doing(name.to_string(), step_words(*step)),
+        Event::OtherChain(name, taken, offered) => Line::Said(format!(
+            "warning: {name}: the CA does not offer the preferred chain, taken is the one by `{taken}`\n  \
+                 hint: set `preferred-chain` to one of {}, or remove it",
+            offered.join(", ")
+        )),
+        Event::Revoked(name, version, reason) => {
+            Line::Done(name.to_string(), format!("version {version} is revoked, {reason}"))
+        }
+        Event::Rehearsed(name, issuer, tried) => {
+            Line::Done(name.to_string(), format!("{issuer}: {}", tried_words(*tried)))
+        }
+        Event::RehearsalFailed(name, why) => Line::Ended(name.to_string(), problem(why, None)),
+        Event::HostFailed(host, why) => Line::Ended(host.to_string(), problem(why, None)),
+        Event::HostTested(host) => Line::Done(host.to_string(), HOST_TESTED.to_owned()),
+        Event::Issued(name, version, not_after, took) => Line::Done(
+            name.to_string(),
+            format!("version {version} issued in {}, valid until {}", seconds(*took), minute(*not_after)),
+        ),
+        Event::AlreadyIssued(name) => {
+            Line::Done(name.to_string(), "another process has just issued it".into())
+        }
+        Event::OrderOver(name) => Line::Done(
+            name.to_string(),
+            "the order that an earlier run left is over without a certificate; none is due".into(),
+        ),
+        Event::IssueFailed(name, why, next) => {
+            let next = match next {
+                Some(at) => format!("tried again from {}", minute(*at)),
+                None if why.retry == Retry::AfterChange => {
+                    "not tried again until certs.toml changes, or with --force".to_owned()
+                }
+                None => "the next run tries again".to_owned(),
+            };
+            Line::Ended(name.to_string(), problem(why, Some(&next)))
+        }
+        Event::CleanedUp(name, count) => {
+            let records = if *count == 1 { "record" } else { "records" };
+            Line::Said(format!("{name}: {count} challenge {records} of an earlier run removed"))
+        }
+        Event::NotNoted(why) => Line::Said(problem(
+            why,
+            Some("it is done nevertheless; the next run sees what is there and notes it"),
+        )),
+        Event::Oddity(why) => Line::Said(problem(why, None)),
+        Event::CleanUpFailed(name, why) => Line::Said(problem(
+            why,
+            Some(&format!("the challenge records of `{name}` stay noted; the next run tries again")),
+        )),
+        Event::Deploying(host, installs) => {
+            let what: Vec<String> = installs
+                .iter()
+                .map(|install| format!("{} version {}", install.certificate, install.version))
+                .collect();
+            let what = if what.len() > 3 { format!("{} certificates", what.len()) } else { what.join(", ") };
+            Line::Doing(host.to_string(), format!("deploying {what}"))
+        }
+        Event::Served(name, host, version, looks, took) => {
+            let proof = match looks {
+                0 => "installed; not probed (verify-names is empty)".to_owned(),
+                1 => format!("serves it, proven by TLS at 1 address, {}", seconds(*took)),
+                looks => format!("serves it, proven by TLS in {looks} places, {}", seconds(*took)),
+            };
+            Line::Ended(host.to_string(), format!("{name} on {host}: version {version}: {proof}"))
+        }
+        Event::Pending(name, host, version, why) => {
+            let hint = why.hint.as_ref().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+            let why = why.one_line();
+            let text = format!("{name} on {host}: version {version} installed, not in use: {why}{hint}");
+            Line::Ended(host.to_string(), text)
+        }
+        Event::DeployFailed(_, host, _, why) | Event::PutBack(_, host, _, why) => {
+            Line::Ended(host.to_string(), failed_deploy(why))
+        }
+        Event::Registered(issuer) => Line::Said(format!("{issuer}: account registered")),
+        Event::Ending => Line::Said("ending: removing challenge records first".into()),
+    })
 }
 
 fn step_words(step: Step) -> String {

@@ -47,6 +47,8 @@ fn run_within(words: &[String], limit: Duration) -> Result<Zeroizing<Vec<u8>>, C
     let deadline = Instant::now() + limit;
     let mut child = Command::new(program)
         .args(arguments)
+        // The service manager listens to us, not to what we start.
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

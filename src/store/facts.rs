@@ -14,7 +14,7 @@ use super::{DOCUMENT_LIMIT, Store, locks, open};
 use crate::model::name::{CertName, HostName, VersionNumber};
 use crate::model::observed::Observed;
 use crate::model::problem::Problem;
-use crate::model::state::{CertState, HostFacts, State, TxtDebt};
+use crate::model::state::{CertState, ConfigRefused, HostFacts, State, TxtDebt};
 
 /// What was read, and what could not be.
 #[derive(Debug, Clone, Default)]
@@ -97,6 +97,23 @@ impl Store {
         Ok((debts, unreadable))
     }
 
+    /// Notes that the daemon goes on with an old configuration; `None` when it has the one that is there.
+    pub fn save_config_refused(&self, refused: Option<&ConfigRefused>) -> Result<(), SaveError> {
+        self.check_same()?;
+        let path = self.root.join(CONFIG_REFUSED);
+        Ok(match refused {
+            Some(refused) => files::write(&path, &document::encode(refused), Survives::PowerCut)?,
+            None => files::remove(&path)?,
+        })
+    }
+
+    /// Whether the daemon goes on with an old configuration, and why.
+    pub fn config_refused(&self) -> Result<Option<ConfigRefused>, LoadError> {
+        let path = self.root.join(CONFIG_REFUSED);
+        let bytes = files::read(&path, DOCUMENT_LIMIT)?;
+        bytes.map(|bytes| document::decode(&path, &bytes)).transpose()
+    }
+
     /// Keeps what a pass saw, for `report`. A cache: not synced.
     pub fn save_observed(&self, observed: &Observed) -> Result<(), SaveError> {
         self.check_same()?;
@@ -161,6 +178,8 @@ impl Store {
         }
     }
 }
+
+const CONFIG_REFUSED: &str = "config-refused.json";
 
 pub(super) fn load(store: &Store, now: Timestamp) -> Result<Loaded, LoadError> {
     store.check_same()?;

@@ -22,17 +22,19 @@ const IMPURE: [&str; 11] = [
 ];
 
 /// Who may import what of ours, beside itself; `*` is everything.
-const EDGES: [(&str, &[&str]); 14] = [
+const EDGES: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("kind", &["secret", "model"]),
     ("secret", &["model"]),
-    ("config", &["kind", "secret", "model", "dns"]),
+    ("http", &["kind", "secret", "model"]),
+    ("program", &["model"]),
+    ("config", &["kind", "secret", "model", "dns", "notify"]),
     ("acme", &["kind", "secret", "model"]),
-    ("dns", &["kind", "secret", "model"]),
+    ("dns", &["http", "kind", "program", "secret", "model"]),
     ("deploy", &["kind", "secret", "model", "probe"]),
     ("store", &["kind", "secret", "model"]),
     ("probe", &["kind", "secret", "model"]),
-    ("notify", &["kind", "secret", "model"]),
+    ("notify", &["http", "kind", "program", "secret", "model"]),
     ("engine", &["acme", "config", "deploy", "dns", "kind", "model", "notify", "probe", "secret", "store"]),
     ("render", &["model", "engine"]),
     ("cli", &["*"]),

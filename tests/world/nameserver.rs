@@ -223,6 +223,8 @@ fn service(
     })
 }
 
+/// Pebble asks over TCP, three times for each name: with room for ten connections only, as it is by default, those
+/// that come at once beyond that are dropped, and begin again a second later.
 fn options(home: &Path, address: SocketAddr) -> String {
     let root = home.join("root.zone");
     // An error shows when the server finds no such file.
@@ -249,6 +251,8 @@ fn options(home: &Path, address: SocketAddr) -> String {
          allow-transfer {{ 127.0.0.0/8; }};\n\
          empty-zones-enable no;\n\
          max-cache-size 8m;\n\
+         tcp-clients 1000;\n\
+         tcp-listen-queue 1000;\n\
          serial-query-rate 1000;\n\
          notify-rate 1000;\n\
          }};\n\

@@ -110,6 +110,22 @@ pub(crate) fn ssh() -> Result<Program, String> {
     find_or_fetch("ssh", "openssh-client", "usr/bin/ssh")
 }
 
+/// The library that gives a program, and no other, another time.
+pub(crate) fn faketime() -> Result<PathBuf, String> {
+    let file = format!("usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", env::consts::ARCH);
+    let installed = Path::new("/").join(&file);
+    if installed.is_file() {
+        return Ok(installed);
+    }
+    let remedy = "sudo apt-get install libfaketime";
+    fetch(&Wanted { package: "libfaketime", file: &file, suite: None, remedy }).map(|found| found.path)
+}
+
+/// The copier that comes with it.
+pub(crate) fn scp() -> Result<Program, String> {
+    find_or_fetch("scp", "openssh-client", "usr/bin/scp")
+}
+
 /// All the tools of small systems in one program.
 pub(crate) fn busybox() -> Result<Program, String> {
     find_or_fetch("busybox", "busybox", "usr/bin/busybox")
@@ -140,9 +156,23 @@ pub(crate) fn moto() -> Result<Command, String> {
 
 /// certbot, as a command: of the distribution, run by its python.
 pub(crate) fn certbot() -> Result<Command, String> {
-    let program = find_or_fetch("certbot", "certbot", "usr/bin/certbot")?;
+    python_program(find_or_fetch("certbot", "certbot", "usr/bin/certbot")?)
+}
+
+/// The same with its plug-in for RFC 2136, in a package of its own even where certbot is there.
+pub(crate) fn certbot_rfc2136() -> Result<Command, String> {
+    const PACKAGE: &str = "python3-certbot-dns-rfc2136";
+    let plugin = Path::new("/usr/lib/python3/dist-packages/certbot_dns_rfc2136");
+    if plugin.is_dir() {
+        return certbot();
+    }
+    let remedy = &format!("sudo apt-get install {PACKAGE}");
+    python_program(fetch(&Wanted { package: PACKAGE, file: "usr/bin/certbot", suite: None, remedy })?)
+}
+
+fn python_program(program: Program) -> Result<Command, String> {
     let Some(libraries) = program.libraries() else { return Ok(program.command()) };
-    let usr = program.path().ancestors().nth(2).ok_or("certbot is in no folder")?;
+    let usr = program.path().ancestors().nth(2).ok_or("the program is in no folder")?;
     // Where the machine has no python of the distribution, one was fetched with it.
     let own = usr.join("bin/python3");
     let python = if own.is_file() { own } else { PathBuf::from("/usr/bin/python3") };
@@ -150,6 +180,16 @@ pub(crate) fn certbot() -> Result<Command, String> {
     command.env("LD_LIBRARY_PATH", libraries).env("PYTHONPATH", usr.join("lib/python3/dist-packages"));
     command.env("PYTHONDONTWRITEBYTECODE", "1").arg(program.path());
     Ok(command)
+}
+
+/// Another ACME client.
+pub(crate) fn lego() -> Result<Program, String> {
+    find_or_fetch("lego", "lego", "usr/bin/lego")
+}
+
+/// The program that copies what differs.
+pub(crate) fn rsync() -> Result<Program, String> {
+    find_or_fetch("rsync", "rsync", "usr/bin/rsync")
 }
 
 /// A program on the PATH, or where system programs are on machines whose users do not have that on the PATH.
@@ -169,7 +209,7 @@ struct Wanted<'a> {
     remedy: &'a str,
 }
 
-fn find_or_fetch(name: &str, package: &str, file: &str) -> Result<Program, String> {
+pub(super) fn find_or_fetch(name: &str, package: &str, file: &str) -> Result<Program, String> {
     if let Some(path) = find(name) {
         return Ok(Program { path, libraries: None });
     }
@@ -197,7 +237,7 @@ fn fetch(wanted: &Wanted<'_>) -> Result<Program, String> {
 }
 
 /// Makes a folder unless it is there; it appears when it is complete. `make` gets a folder to work in.
-fn once(
+pub(super) fn once(
     folder: &Path,
     wanted: &Path,
     make: impl FnOnce(&Path) -> Result<PathBuf, String>,
@@ -449,7 +489,7 @@ fn library_folders(root: &Path) -> Vec<PathBuf> {
 }
 
 /// Where cargo builds: `$CARGO_TARGET_DIR`, else the folder above this very program that is called target.
-fn build_folder() -> Result<PathBuf, String> {
+pub(super) fn build_folder() -> Result<PathBuf, String> {
     if let Some(folder) = env::var_os("CARGO_TARGET_DIR") {
         return std::path::absolute(folder).map_err(|e| format!("$CARGO_TARGET_DIR: {e}"));
     }

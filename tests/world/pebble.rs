@@ -188,6 +188,11 @@ impl Pebble {
         self.count("Issued certificate serial ")
     }
 
+    /// How many requests it was sent since the first start.
+    pub(crate) fn requests(&self) -> usize {
+        self.count("-> calling handler()")
+    }
+
     /// Fixes what renewal information says of a certificate (PEM): a window, as RFC 3339 times.
     pub(crate) fn set_renewal_window(&self, certificate: &str, start: &str, end: &str) -> Result<(), String> {
         let answer = json!({ "suggestedWindow": { "start": start, "end": end } });

@@ -129,6 +129,12 @@ impl Service {
         }
     }
 
+    /// Its number, while it runs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.child.as_ref().map(Child::id)
+    }
+
     /// All it has written so far.
     pub(crate) fn log(&self) -> String {
         read_lossy(&self.log)

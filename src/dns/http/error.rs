@@ -1,10 +1,10 @@
 //! What can go wrong with the API of a provider, and what people can do about it.
 
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::http::{self, RootCause};
 use crate::model::problem::{Blame, Diagnose, Retry, plain};
 use crate::secret::SecretError;
 
@@ -35,12 +35,14 @@ pub enum ApiError {
         /// The account.
         account: String,
     },
-    /// TLS cannot be set up.
-    #[error("cannot set up TLS")]
-    Tls(#[source] rustls::Error),
     /// The client cannot be set up.
-    #[error("cannot set up HTTP")]
-    Client(#[source] RootCause),
+    #[error("cannot call anybody for `{account}`")]
+    Client {
+        /// The account.
+        account: String,
+        /// Why not.
+        source: http::Error,
+    },
     /// A path that the API gave, or that was made from what it gave, is not usable.
     #[error("`{account}` would have to go to `{}`, which is not its API", plain(.url))]
     Url {
@@ -198,50 +200,6 @@ impl ApiError {
     }
 }
 
-/// An error of the HTTP client of which the innermost cause is said: the others only say where.
-pub struct RootCause(Box<reqwest::Error>);
-
-impl From<reqwest::Error> for RootCause {
-    /// Without its URL, which every message has already.
-    fn from(error: reqwest::Error) -> Self {
-        Self(Box::new(error.without_url()))
-    }
-}
-
-impl fmt::Display for RootCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut cause: &dyn std::error::Error = &*self.0;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        f.write_str(&plain(&cause.to_string()))
-    }
-}
-
-impl fmt::Debug for RootCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RootCause({self})")
-    }
-}
-
-impl std::error::Error for RootCause {}
-
-/// The verdict on the other side's certificate, wherever in the chain it is.
-pub(super) fn untrusted(error: &reqwest::Error) -> Option<rustls::Error> {
-    let mut next = std::error::Error::source(error);
-    while let Some(error) = next {
-        if let Some(found @ rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
-            return Some(found.clone());
-        }
-        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            // It passes for its content: its source is the content's source.
-            Some(content) => Some(content),
-            None => error.source(),
-        };
-    }
-    None
-}
-
 fn said(words: &str) -> String {
     if words.is_empty() { String::new() } else { format!(": {words}") }
 }
@@ -262,7 +220,7 @@ impl Diagnose for ApiError {
         match self {
             Self::Secret { .. } | Self::BadHeader { .. } => "dns.secret",
             Self::Interrupted { .. } => "dns.interrupted",
-            Self::Tls(_) | Self::Client(_) => "dns.client",
+            Self::Client { .. } => "dns.client",
             Self::Url { .. } | Self::TooLarge { .. } | Self::Garbled { .. } => "dns.bad-reply",
             Self::Transport { .. } => "dns.connection",
             Self::Untrusted { .. } => "dns.untrusted",
@@ -286,7 +244,7 @@ impl Diagnose for ApiError {
             | Self::Redirect { .. }
             | Self::Unauthorized { .. }
             | Self::NoZone { .. } => Blame::Operator,
-            Self::Interrupted { .. } | Self::Tls(_) | Self::Client(_) => Blame::Machine,
+            Self::Interrupted { .. } | Self::Client { .. } => Blame::Machine,
             Self::Transport { .. } | Self::Timeout { .. } => Blame::Network,
             Self::Url { .. }
             | Self::TooLarge { .. }

@@ -87,6 +87,28 @@ async fn lost_answers_are_made_good_within_one_attempt() {
 }
 
 #[tokio::test]
+async fn a_ca_with_too_many_requests_at_this_moment_is_asked_again_within_one_attempt() {
+    let (bench, between) = Bench::between(Behaviour::default()).await;
+    let ca = bench.open().await.unwrap();
+    let crowded = || {
+        let words = "Service busy; retry later.";
+        Act::Answer(Answer::problem(503, "rateLimited", words).header("retry-after", "0"))
+    };
+    let mut turned_away = Vec::new();
+    between.rule(move |asked| {
+        let first = !turned_away.contains(&asked.path) && asked.path != "/dir";
+        turned_away.push(asked.path.clone());
+        if first { crowded() } else { Act::Pass }
+    });
+    bench.issue(&ca, &wanted(&["a.social.test"])).await.unwrap();
+    assert_eq!((bench.world.pebble.orders(), bench.world.pebble.issued()), (1, 1));
+    // Not for ever.
+    between.rule(move |_| crowded());
+    let error = bench.issue(&ca, &wanted(&["b.social.test"])).await.unwrap_err();
+    assert_eq!(error.code(), "acme.rate-limited", "{}", said(&error));
+}
+
+#[tokio::test]
 async fn an_order_whose_answer_is_lost_is_not_placed_twice() {
     let (bench, between) = Bench::between(Behaviour::default()).await;
     let ca = bench.open().await.unwrap();

@@ -1,4 +1,4 @@
-//! One request to an API, with its secrets marked as such.
+//! One request, with its secrets marked as such.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use http::{HeaderName, Method};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-/// A request: a path below the API's base, headers, and perhaps a body.
+/// A request: a path below the address it is sent to, headers, and perhaps a body.
 pub struct Call {
     pub(super) method: Method,
     pub(super) path: String,
@@ -116,6 +116,11 @@ impl Call {
         self.headers.retain(|header| header.name != name);
         self.headers.push(Header { name, value: Zeroizing::new(value.to_owned()), secret });
         self
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     pub(super) fn secrets(&self) -> Vec<Zeroizing<String>> {

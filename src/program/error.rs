@@ -6,70 +6,70 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::model::problem::{Blame, Diagnose, plain};
+use crate::model::problem::plain;
 
-/// Why a program did not write a record. `account` is the table in certs.toml, as `dns.main`.
+/// Why a program did not do its work. `owner` is the table in certs.toml, as `dns.main`.
 #[derive(Debug, thiserror::Error)]
-pub enum ExecError {
+pub enum Error {
     /// It cannot be looked at.
-    #[error("cannot find `{}`, the command of `{account}`", show(.command))]
+    #[error("cannot find `{}`, the command of `{owner}`", show(.command))]
     Missing {
-        /// The account.
-        account: String,
+        /// The table that names it.
+        owner: String,
         /// The program.
         command: PathBuf,
         /// Why not.
         source: io::Error,
     },
     /// It is a folder or a device.
-    #[error("`{}`, the command of `{account}`, is not a file", show(.command))]
+    #[error("`{}`, the command of `{owner}`, is not a file", show(.command))]
     NotAFile {
-        /// The account.
-        account: String,
+        /// The table that names it.
+        owner: String,
         /// The program.
         command: PathBuf,
     },
     /// Anybody could have changed it.
-    #[error("`{}`, the command of `{account}`, is not run: everybody may change it", show(.command))]
+    #[error("`{}`, the command of `{owner}`, is not run: everybody may change it", show(.command))]
     WorldWritable {
-        /// The account.
-        account: String,
+        /// The table that names it.
+        owner: String,
         /// The program.
         command: PathBuf,
     },
     /// It does not start.
-    #[error("cannot start `{}`, the command of `{account}`", show(.command))]
+    #[error("cannot start `{}`, the command of `{owner}`", show(.command))]
     Start {
-        /// The account.
-        account: String,
+        /// The table that names it.
+        owner: String,
         /// The program.
         command: PathBuf,
         /// Why not.
         source: io::Error,
     },
     /// It ended with a failure.
-    #[error("`{} {verb}`, the command of `{account}`, {}{}", show(.command), ending(.status), and_said(.said))]
+    #[error("`{}`, the command of `{owner}`, {}{}", plain(.call), ending(.status), and_said(.said))]
     Failed {
-        /// The account.
-        account: String,
+        /// The table that names it.
+        owner: String,
         /// The program.
         command: PathBuf,
-        /// `present` or `cleanup`.
-        verb: String,
+        /// With its first argument, if it has any.
+        call: String,
         /// How it ended.
         status: ExitStatus,
         /// What it wrote, safe to show.
         said: String,
     },
     /// It did not end and was killed with all it had started.
-    #[error("`{} {verb}`, the command of `{account}`, did not end within {} s and was killed{}", show(.command), .within.as_secs(), and_said(.said))]
+    #[error("`{}`, the command of `{owner}`, did not end within {} s and was killed{}", plain(.call), .within.as_secs(), and_said(.said))]
     Slow {
-        /// The account.
-        account: String,
+        /// The table that names it.
+        owner: String,
         /// The program.
         command: PathBuf,
-        /// `present` or `cleanup`.
-        verb: String,
+        /// With its first argument, if it has any.
+        call: String,
         /// How long was waited.
         within: Duration,
         /// What it wrote until then, safe to show.
@@ -77,34 +77,17 @@ pub enum ExecError {
     },
 }
 
-impl ExecError {
-    /// Whether it looked at this one change and did not like it.
-    pub(crate) fn is_refusal(&self) -> bool {
+impl Error {
+    /// Whether the program ran and did not like it.
+    pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Failed { .. })
     }
-}
 
-impl Diagnose for ExecError {
-    fn code(&self) -> &'static str {
+    /// One command to run or one key to change.
+    pub fn hint(&self) -> String {
         match self {
-            Self::Missing { .. } | Self::NotAFile { .. } | Self::Start { .. } => "dns.command",
-            Self::WorldWritable { .. } => "dns.command-unsafe",
-            Self::Failed { .. } => "dns.command-failed",
-            Self::Slow { .. } => "dns.timeout",
-        }
-    }
-
-    fn blame(&self) -> Blame {
-        match self {
-            Self::Failed { .. } | Self::Slow { .. } => Blame::Dns,
-            _ => Blame::Operator,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Missing { account, .. } | Self::NotAFile { account, .. } => {
-                format!("write the whole path of the program in `{account}.command`")
+            Self::Missing { owner, .. } | Self::NotAFile { owner, .. } => {
+                format!("write the whole path of the program in `{owner}.command`")
             }
             Self::WorldWritable { command, .. } => {
                 format!("see that it is what you wrote, then run `chmod o-w {}`", word(command))
@@ -116,10 +99,13 @@ impl Diagnose for ExecError {
                 _ => "see that its first line names an interpreter that is there, as `#!/bin/sh`".to_owned(),
             },
             Self::Failed { command, .. } => {
-                format!("run `{}` by hand as certfleet's user, with the same arguments", word(command))
+                format!(
+                    "run `{}` by hand as certfleet's user, with the same arguments or input",
+                    word(command)
+                )
             }
-            Self::Slow { account, .. } => format!("see what it waits for, or raise `{account}.timeout`"),
-        })
+            Self::Slow { owner, .. } => format!("see what it waits for, or raise `{owner}.timeout`"),
+        }
     }
 }
 

@@ -1,0 +1,279 @@
+//! Pass after pass, until told to end.
+//!
+//! The loop that everything hangs on is one task: it polls the pass, compares the clocks, and gives the sign of
+//! life that a watchdog waits for.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::pending;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::{Engine, Listener, StartError, Summary};
+use crate::config::{self, Config, LoadError};
+use crate::model::history::How;
+use crate::model::pace::{Rest, share};
+use crate::model::plan::Request;
+use crate::model::problem::Problem;
+use crate::model::state::ConfigRefused;
+use crate::store::{SaveError, Store};
+
+/// The clocks are compared this often at least: sleeping stands still in suspend, and knows nothing of a clock
+/// that is set.
+const NAP: Duration = Duration::from_secs(60);
+const SHORTEST_BEAT: Duration = Duration::from_millis(50);
+
+/// What a person or the service manager wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Read the configuration again, and make a pass now.
+    Reload,
+    /// End; a second time: at once.
+    End,
+}
+
+/// What there is to tell about the daemon itself; what passes do are [`Event`](super::Event)s.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// It is alive.
+    Beat,
+    /// A pass begins.
+    Begins,
+    /// A pass has ended; the next begins at that time.
+    Passed(&'a Summary, Timestamp),
+    /// A pass could not begin; the next attempt is at that time.
+    NotBegun(&'a StartError, Timestamp),
+    /// certs.toml says something else than what the daemon goes by; said once for each text.
+    Differs,
+    /// The configuration is being read again.
+    Reloading,
+    /// It has been, and counts from the next pass on.
+    Reloaded(&'a Arc<Config>),
+    /// It names another store, which takes a restart; all else counts.
+    OtherStore(&'a Path),
+    /// It cannot be used: the one before stays.
+    Refused(&'a LoadError),
+    /// What alerts should know of it cannot be stored.
+    NotNoted(&'a SaveError),
+    /// It was told to end.
+    Ending,
+}
+
+/// Who is told.
+pub trait Audience {
+    /// Takes note.
+    fn hear(&self, news: News<'_>);
+}
+
+/// The loop and what it needs.
+pub struct Daemon {
+    path: PathBuf,
+    /// What the running configuration was read from, and the last other text that was told of.
+    digest: Option<[u8; 32]>,
+    differing: Option<[u8; 32]>,
+    config: Arc<Config>,
+    store: Store,
+    listener: Arc<dyn Listener>,
+    lock_wait: Duration,
+    beat: Duration,
+}
+
+/// How the daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// After what was under way had been put in order.
+    InOrder,
+    /// In the midst of it: it was told twice.
+    AtOnce,
+}
+
+/// A pass that has ended, and what was wanted meanwhile.
+struct Passed {
+    result: Result<Summary, StartError>,
+    /// The configuration is another one by now.
+    reloaded: bool,
+    told_to_end: bool,
+}
+
+impl Daemon {
+    /// A daemon for the configuration that was read from `path`; the lock of the store's daemon is held by the
+    /// caller. Waits for other processes for `lock_wait`, and gives a sign of life every `beat`.
+    pub fn new(
+        path: PathBuf,
+        config: Arc<Config>,
+        store: Store,
+        listener: Arc<dyn Listener>,
+        lock_wait: Duration,
+        beat: Duration,
+    ) -> Self {
+        let (digest, beat) = (config::digest(&path), beat.clamp(SHORTEST_BEAT, NAP));
+        Self { path, digest, differing: None, config, store, listener, lock_wait, beat }
+    }
+
+    /// Pass after pass, until told to end.
+    pub async fn run(mut self, orders: &mut mpsc::Receiver<Order>, audience: &dyn Audience) -> End {
+        self.note_refusal(None, audience);
+        loop {
+            self.compare(audience);
+            let began = Timestamp::now();
+            audience.hear(News::Begins);
+            let Some(passed) = self.pass(orders, audience).await else { return End::AtOnce };
+            if passed.told_to_end {
+                return End::InOrder;
+            }
+            let rest = self.rest(began, passed.result.as_ref().ok());
+            match passed.result {
+                Ok(summary) => audience.hear(News::Passed(&summary, rest.next)),
+                Err(error) => audience.hear(News::NotBegun(&error, rest.next)),
+            }
+            if passed.reloaded {
+                continue;
+            }
+            match self.sleep(&rest, orders, audience).await {
+                None => {}
+                Some(Order::Reload) => self.reload(audience),
+                Some(Order::End) => {
+                    audience.hear(News::Ending);
+                    return End::InOrder;
+                }
+            }
+        }
+    }
+
+    fn rest(&self, began: Timestamp, summary: Option<&Summary>) -> Rest {
+        let (ended, interval) = (Timestamp::now(), self.config.daemon.interval);
+        // Questions alone, each certificate's at a time of its own, do not make four passes out of one.
+        let soon = crate::model::schedule::after(began, interval / 4);
+        let asks = summary.and_then(|summary| summary.asks).map(|at| at.max(soon));
+        let wake = summary.and_then(|summary| summary.wake).into_iter().chain(asks).min();
+        Rest::after(began, ended, interval, wake, self.share())
+    }
+
+    /// The same after every restart, another on every machine.
+    fn share(&self) -> f64 {
+        let machine = rustix::system::uname();
+        share(&format!("{} {}", machine.nodename().to_string_lossy(), self.store.path().display()))
+    }
+
+    /// One pass; `None` when it was not waited for.
+    async fn pass(&mut self, orders: &mut mpsc::Receiver<Order>, audience: &dyn Audience) -> Option<Passed> {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mut stop = Some(stop);
+        let mut reloaded = false;
+        let pass =
+            one_pass(self.config.clone(), self.store.clone(), self.listener.clone(), self.lock_wait, stopped);
+        tokio::pin!(pass);
+        let mut beats = tokio::time::interval(self.beat);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let result = loop {
+            tokio::select! {
+                result = &mut pass => break result,
+                _ = beats.tick() => beat(audience).await,
+                order = orders.recv() => match order {
+                    // The pass goes on with what it began with.
+                    Some(Order::Reload) => {
+                        self.reload(audience);
+                        reloaded = true;
+                    }
+                    Some(Order::End) | None => {
+                        let stop = stop.take()?;
+                        audience.hear(News::Ending);
+                        // Nobody listens any more only when the pass is over.
+                        let _ = stop.send(());
+                    }
+                },
+            }
+        };
+        Some(Passed { result, reloaded, told_to_end: stop.is_none() })
+    }
+
+    /// Until the next pass is due, or somebody wants something.
+    async fn sleep(
+        &self,
+        rest: &Rest,
+        orders: &mut mpsc::Receiver<Order>,
+        audience: &dyn Audience,
+    ) -> Option<Order> {
+        let began = Instant::now();
+        let longest = SignedDuration::try_from(self.beat).unwrap_or(SignedDuration::from_secs(1));
+        loop {
+            beat(audience).await;
+            let now = Timestamp::now();
+            let rested = SignedDuration::try_from(began.elapsed()).unwrap_or(SignedDuration::MAX);
+            if rest.is_over(now, rested) {
+                return None;
+            }
+            let nap = Duration::try_from(rest.nap(now, longest)).unwrap_or(NAP);
+            tokio::select! {
+                () = tokio::time::sleep(nap) => {}
+                order = orders.recv() => return Some(order.unwrap_or(Order::End)),
+            }
+        }
+    }
+
+    fn reload(&mut self, audience: &dyn Audience) {
+        audience.hear(News::Reloading);
+        let digest = config::digest(&self.path);
+        match config::load(&self.path) {
+            Ok(mut config) => {
+                if config.store != self.config.store {
+                    audience.hear(News::OtherStore(&config.store));
+                    config.store.clone_from(&self.config.store);
+                }
+                self.config = Arc::new(config);
+                self.digest = digest;
+                self.note_refusal(None, audience);
+                audience.hear(News::Reloaded(&self.config));
+            }
+            Err(error) => {
+                // It has been said what is wrong with this text.
+                self.differing = digest;
+                self.note_refusal(Some(&error), audience);
+                audience.hear(News::Refused(&error));
+            }
+        }
+    }
+
+    /// For alerts: they are for those who do not read the log.
+    fn note_refusal(&self, error: Option<&LoadError>, audience: &dyn Audience) {
+        let refused =
+            error.map(|error| ConfigRefused { at: Timestamp::now(), message: Problem::of(error).one_line() });
+        if let Err(error) = self.store.save_config_refused(refused.as_ref()) {
+            audience.hear(News::NotNoted(&error));
+        }
+    }
+
+    /// Notices a file that was edited and not loaded.
+    fn compare(&mut self, audience: &dyn Audience) {
+        let there = config::digest(&self.path);
+        if there.is_some() && there != self.digest && there != self.differing {
+            self.differing = there;
+            audience.hear(News::Differs);
+        }
+    }
+}
+
+/// A sign of life, when there is life: in this task, and in the threads that do the work.
+async fn beat(audience: &dyn Audience) {
+    let _ = tokio::spawn(async {}).await;
+    audience.hear(News::Beat);
+}
+
+async fn one_pass(
+    config: Arc<Config>,
+    store: Store,
+    listener: Arc<dyn Listener>,
+    lock_wait: Duration,
+    stopped: oneshot::Receiver<()>,
+) -> Result<Summary, StartError> {
+    let engine = Arc::new(Engine::new(config, store, listener, lock_wait)?.run_by(How::Daemon));
+    let stopped = async {
+        if stopped.await.is_err() {
+            pending::<()>().await;
+        }
+    };
+    engine.pass(&Request::default(), stopped).await
+}
