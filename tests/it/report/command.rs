@@ -94,6 +94,32 @@ fn a_file_is_replaced_as_a_whole_and_readable_by_all() {
 }
 
 #[test]
+fn it_is_sent_through_a_channel() {
+    let (world, config) = world();
+    let sent = world.dir.path().join("sent");
+    let program = world.dir.path().join("tell");
+    fs::write(&program, format!("#!/bin/sh\ncat > {}\n", sent.display())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let tables = fs::read_to_string(&config).unwrap();
+    let program = program.display();
+    fs::write(&config, format!("{tables}\n[alert.ops]\nchannel = \"exec\"\ncommand = \"{program}\"\n"))
+        .unwrap();
+
+    let ran = certfleet(&config, &["report", "--to", "ops"]).ended(3).said("the report is sent to `ops`");
+
+    assert_eq!(ran.out, "");
+    let sent = fs::read_to_string(sent).unwrap();
+    for part in ["1 certificate on 2 hosts", "\"missing\"", "\"standing\""] {
+        assert!(sent.contains(part), "{part}:\n{sent}");
+    }
+    certfleet(&config, &["report", "--to", "opps"]).ended(2).said("did you mean `ops`?");
+    certfleet(&config, &["report", "--to", "ops", "--check"]).ended(1).printed("CERTFLEET WARNING");
+    fs::write(&config, format!("{tables}\n[alert.ops]\nchannel = \"exec\"\ncommand = \"/bin/false\"\n"))
+        .unwrap();
+    certfleet(&config, &["report", "--to", "ops"]).ended(1).said("ops");
+}
+
+#[test]
 fn the_store_is_enough_and_stays_as_it_is() {
     let (world, config) = world();
     certfleet(&config, &["run", "--once"]).ended(0);

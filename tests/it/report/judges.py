@@ -1,4 +1,4 @@
-"""Reads a report from standard input as other people's programs do, and writes what they find as JSON."""
+"""Reads reports (a JSON list on standard input) as other people's programs do, and writes what they find as JSON."""
 
 import csv
 import io
@@ -41,4 +41,5 @@ def markdown(text):
     return elements(html5lib.parse(shown, namespaceHTMLElements=False))
 
 
-print(json.dumps({"metrics": metrics, "csv": table, "html": page, "markdown": markdown}[sys.argv[1]](sys.stdin.read())))
+read = {"metrics": metrics, "csv": table, "html": page, "markdown": markdown}[sys.argv[1]]
+print(json.dumps([read(text) for text in json.load(sys.stdin)]))

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::Stdio;
 
+use certfleet::model::report::Report;
 use certfleet::render;
 use serde_json::Value;
 
@@ -11,6 +12,10 @@ use super::fleet::{HOSTILE, hostile, large, now, story};
 use crate::world::parts;
 
 fn judged(form: &str, text: &str) -> Value {
+    all_judged(form, &[text.to_owned()]).remove(0)
+}
+
+fn all_judged(form: &str, texts: &[String]) -> Vec<Value> {
     let packages = ["prometheus_client", "html5lib", "markdown-it-py"];
     let mut judge = parts::python("judges", &packages, include_str!("judges.py"))
         .unwrap()
@@ -20,9 +25,10 @@ fn judged(form: &str, text: &str) -> Value {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    judge.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let input = serde_json::to_vec(texts).unwrap();
+    judge.stdin.take().unwrap().write_all(&input).unwrap();
     let output = judge.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{texts:#?}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -127,27 +133,35 @@ fn a_spreadsheet_gets_a_row_for_each_address() {
 #[test]
 fn no_form_lets_hostile_text_out() {
     let shape = |elements: &Value| -> Vec<String> { texts(elements, "tag").map(str::to_owned).collect() };
-    let harmless = hostile("harmless").report();
-    let page = judged("html", &render::report_html(&harmless));
-    let markdown = judged("markdown", &render::report_markdown(&harmless));
-    let metrics = judged("metrics", &render::report_prometheus(&harmless));
-    let rows = judged("csv", &render::report_csv(&harmless)).as_array().unwrap().len();
-    for text in HOSTILE {
-        let report = hostile(text).report();
-        let made = judged("html", &render::report_html(&report));
-        assert_eq!(made["errors"], serde_json::json!([]), "{text}");
-        // What is between backticks is code: the one thing that text can do.
-        let of = |page: &Value| -> Vec<String> {
-            shape(&page["elements"]).into_iter().filter(|tag| tag != "code").collect()
-        };
-        assert_eq!(of(&made), of(&page), "{text}");
-        let made = judged("markdown", &render::report_markdown(&report));
-        assert_eq!(shape(&made), shape(&markdown), "{text}\n{}", render::report_markdown(&report));
-        assert!(!render::report_markdown(&report).contains("@everyone"));
-        assert_eq!(judged("metrics", &render::report_prometheus(&report)), metrics, "{text}");
-        let table = judged("csv", &render::report_csv(&report));
-        assert_eq!(table.as_array().unwrap().len(), rows, "{text}");
-        for field in table.as_array().unwrap().iter().flat_map(|row| row.as_array().unwrap()) {
+    let reports: Vec<_> = ["harmless"].iter().chain(&HOSTILE).map(|text| hostile(text).report()).collect();
+    let judged = |form: &str, render: fn(&Report) -> String| {
+        let mut judged = all_judged(form, &reports.iter().map(render).collect::<Vec<_>>()).into_iter();
+        (judged.next().unwrap(), judged.zip(HOSTILE).collect::<Vec<_>>())
+    };
+
+    let (harmless, pages) = judged("html", render::report_html);
+    // What is between backticks is code: the one thing that text can do.
+    let of = |page: &Value| -> Vec<String> {
+        shape(&page["elements"]).into_iter().filter(|tag| tag != "code").collect()
+    };
+    for (page, text) in pages {
+        assert_eq!(page["errors"], serde_json::json!([]), "{text}");
+        assert_eq!(of(&page), of(&harmless), "{text}");
+    }
+    let (harmless, all) = judged("markdown", render::report_markdown);
+    for (markdown, text) in all {
+        assert_eq!(shape(&markdown), shape(&harmless), "{text}");
+    }
+    assert!(reports.iter().all(|report| !render::report_markdown(report).contains("@everyone")));
+    let (harmless, all) = judged("metrics", render::report_prometheus);
+    for (metrics, text) in all {
+        assert_eq!(metrics, harmless, "{text}");
+    }
+    let (harmless, all) = judged("csv", render::report_csv);
+    for (table, text) in all {
+        let rows = table.as_array().unwrap();
+        assert_eq!(rows.len(), harmless.as_array().unwrap().len(), "{text}");
+        for field in rows.iter().flat_map(|row| row.as_array().unwrap()) {
             let field = field.as_str().unwrap();
             assert!(field.parse::<i64>().is_ok() || !field.starts_with(['=', '+', '-', '@']), "{field}");
         }
