@@ -14,19 +14,20 @@ mod kinds;
 mod log;
 mod owner;
 mod providers;
+mod report;
 mod revoke;
 mod scan;
 mod select;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 
 use select::{select, unknown};
@@ -35,11 +36,9 @@ use crate::config::{self, Config, LoadError};
 use crate::engine::{Engine, Listener, Observer, Summary};
 use crate::model::history::How;
 use crate::model::name::HostName;
-use crate::model::observed::Observed;
 use crate::model::plan::{Action, Deploying, Issuing, Request, Waiting, plan};
 use crate::model::problem::Problem;
-use crate::model::report;
-use crate::render::{self, Log, Progress};
+use crate::render::{self, Log, Progress, Verdict};
 use crate::store::{Loaded, Store};
 
 /// How a command ended; the numbers are an interface.
@@ -55,6 +54,8 @@ pub enum Exit {
     Attention,
     /// Gave up waiting for a lock. Status 4.
     Locked,
+    /// What a monitoring system makes of the report: `report --check` alone ends with its codes.
+    Verdict(Verdict),
 }
 
 impl From<Exit> for ExitCode {
@@ -65,6 +66,7 @@ impl From<Exit> for ExitCode {
             Exit::Usage => 2,
             Exit::Attention => 3,
             Exit::Locked => 4,
+            Exit::Verdict(verdict) => verdict.code(),
         })
     }
 }
@@ -113,7 +115,7 @@ enum Command {
     #[command(subcommand)]
     Host(host::HostCommand),
     /// The expiry report: every certificate, where it stands, what each host serves
-    Report(ReportArgs),
+    Report(report::ReportArgs),
     /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
     Providers(kinds::KindArgs),
     /// The alert channels; with NAME a table for certs.toml, and what it needs
@@ -196,24 +198,6 @@ struct Deploy {
     allow_downgrade: bool,
 }
 
-#[derive(Debug, Args)]
-struct ReportArgs {
-    /// How to print it
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
-    /// Look at the hosts now, in place of what the last pass saw
-    #[arg(long)]
-    live: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Table,
-    /// For programs
-    Json,
-}
-
 /// A command that could not begin: said on standard error, ends with its exit code.
 struct Refusal {
     text: String,
@@ -245,14 +229,22 @@ pub fn main() -> ExitCode {
 
 /// Runs the command given by these arguments, the first of which is the name of the program.
 pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
-    let cli = Cli::parse_from(args);
+    let args: Vec<_> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return report::misused(&error, &args),
+    };
     let service = matches!(cli.command, Command::Run { .. });
     let journal = log::begin(service);
+    let check = matches!(&cli.command, Command::Report(args) if args.check);
+    let refused = |refusal: Refusal| {
+        complain(&refusal.text);
+        if check { report::unknown_verdict(&refusal.text) } else { refusal.exit }
+    };
     if cli.command.is_of_the_store()
         && let Err(refusal) = owner::go_on_as_owner(cli.config.as_deref())
     {
-        complain(&refusal.text);
-        return refusal.exit.into();
+        return refused(refusal).into();
     }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if service {
@@ -261,15 +253,9 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
     }
     let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&render::error_chain(&error));
-            return Exit::Failed.into();
-        }
+        Err(error) => return refused(Refusal::failed(&error)).into(),
     };
-    let exit = runtime.block_on(run(cli, journal)).unwrap_or_else(|refusal| {
-        complain(&refusal.text);
-        refusal.exit
-    });
+    let exit = runtime.block_on(run(cli, journal)).unwrap_or_else(refused);
     // A resolver thread of the system may still be waiting for a dead server: nobody waits for it.
     runtime.shutdown_background();
     exit.into()
@@ -403,26 +389,6 @@ impl Output {
         let wrong = |waiting: &Waiting| waiting.needs_person() || matches!(waiting, Waiting::Backoff(..));
         let needs = plan.waiting.iter().any(wrong) || plan.actions.iter().any(is_work);
         Ok(if needs || !loaded.unreadable.is_empty() { Exit::Attention } else { Exit::Done })
-    }
-
-    async fn report(&self, config: Config, args: &ReportArgs) -> Result<Exit, Refusal> {
-        let (store, loaded) = read_store(&config)?;
-        let config = Arc::new(config);
-        let observed: Observed = if args.live {
-            let observer = Observer::new(config.clone()).map_err(|error| Refusal::failed(&error))?;
-            observer.observe(store.as_ref(), &loaded.state, &Request::default()).await
-        } else {
-            store.map(|store| store.observed()).unwrap_or_default()
-        };
-        let report = report::report(&config.desired, &loaded.state, &observed, Timestamp::now());
-        if self.json || args.format == Format::Json {
-            let json = render::report_json(&report).map_err(|error| Refusal::failed(&error))?;
-            put(&json);
-        } else {
-            put(render::report_table(&report, std::io::stdout().is_terminal()).trim_end());
-        }
-        let needs = report.needs_attention() || !loaded.unreadable.is_empty();
-        Ok(if needs { Exit::Attention } else { Exit::Done })
     }
 
     /// A person wants to see it all, also what a service would not write down.
