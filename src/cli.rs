@@ -1,6 +1,7 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
 mod account;
+mod alert;
 mod channels;
 mod check;
 mod daemon;
@@ -136,6 +137,9 @@ enum Command {
     /// Reads `nginx -T` and the folders of certificates on each host. Only certificates leave the host, and of private
     /// keys a hash of their public half.
     Scan(scan::ScanArgs),
+    /// Alerts: trying the channels, what is wrong now, taking it on
+    #[command(subcommand)]
+    Alert(alert::AlertCommand),
     /// The audit log: who did what, when, and what came of it
     History(history::HistoryArgs),
     /// Completions for a shell, to be put where it looks for them
@@ -311,6 +315,7 @@ async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
         Command::Check => Ok(output.check(config).await),
         Command::Import(args) => output.import(Some(&config), &args),
         Command::Scan(args) => output.scan(&config, &args).await,
+        Command::Alert(what) => output.alert(&config, &what).await,
         Command::History(args) => output.history(&config, &args),
     }
 }
@@ -364,15 +369,29 @@ impl Output {
     }
 
     async fn pass_by(&self, how: How, config: Config, request: Request) -> Result<Exit, Refusal> {
-        let store = Store::open(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
-        let engine = Engine::new(Arc::new(config), store, self.listener(), self.wait)
-            .map_err(|error| Refusal::failed(&error))?
-            .run_by(how);
-        let summary =
-            Arc::new(engine).pass(&request, told_to_end()).await.map_err(|error| Refusal::failed(&error))?;
+        let store = match Store::open(&config.store) {
+            Ok(store) => store,
+            Err(error) => {
+                let problem = Problem::of(&error);
+                alert::no_pass(&config, None, &problem, how).await;
+                return Err(Refusal::problem(&problem));
+            }
+        };
+        let config = Arc::new(config);
+        let engine = match Engine::new(config.clone(), store.clone(), self.listener(), self.wait) {
+            Ok(engine) => Arc::new(engine.run_by(how)),
+            Err(error) => return Err(alert::not_begun(&config, &store, &error, how).await),
+        };
+        let summary = match engine.pass(&request, told_to_end()).await {
+            Ok(summary) => summary,
+            Err(error) => return Err(alert::not_begun(&config, &store, &error, how).await),
+        };
         let now = Timestamp::now();
         self.print(&render::summary_text(&summary, now), &render::summary_json(&summary, now));
-        Ok(exit_of(&summary))
+        let attended = alert::after_pass(&engine, &request, &summary).await;
+        // Whoever is told nothing must not believe that all is well.
+        let untold = how != How::Cli && !attended.is_well();
+        Ok(if untold { Exit::Failed } else { exit_of(&summary) })
     }
 
     async fn plan(&self, config: Config, selection: &Selection) -> Result<Exit, Refusal> {
