@@ -11,6 +11,8 @@ mod world;
 mod delay;
 #[path = "fleet/deploy.rs"]
 mod deploy;
+#[path = "fleet/idle.rs"]
+mod idle;
 #[path = "fleet/issue.rs"]
 mod issue;
 #[path = "fleet/still.rs"]
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
     }
     for count in [100, 1_000, 10_000] {
         table.line(&format!("nothing due, {count} certificates"), || still::line(count));
+        table.line(&format!("daemon, idle, {count} certificates"), || idle::line(count));
     }
     if table.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -95,6 +95,9 @@ for its next attempt, the rest went on; 2 usage or configuration; 3 a person is 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The daemon: pass after pass, issue what is due, deploy what hosts lack
+    ///
+    /// Stays in the foreground. SIGHUP loads certs.toml again and makes a pass; SIGTERM ends it in order, a second
+    /// one at once. A second daemon on the same store ends with 4.
     Run {
         /// End after one pass (for a systemd timer or cron)
         #[arg(long)]
