@@ -14,6 +14,7 @@ pub mod identity;
 mod local;
 pub mod outcome;
 pub mod protocol;
+pub mod relay;
 pub mod ssh;
 
 use std::net::SocketAddr;
