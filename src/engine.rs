@@ -9,8 +9,10 @@ mod apart;
 mod ca;
 mod check;
 mod clean;
+mod credentials;
 pub mod daemon;
 mod deploy;
+mod doors;
 mod event;
 mod history;
 mod import;
@@ -25,6 +27,7 @@ mod solve;
 mod turn;
 
 pub use check::{Finding, Standing, check};
+pub use credentials::{Credential, credentials};
 pub use event::{Event, Listener, Step, Summary};
 pub use history::{author, note};
 pub use import::{AccountFound, Found, Lineage, Stored, Unreadable, import};
@@ -45,11 +48,10 @@ use tokio::sync::Semaphore;
 use self::pass::Pass;
 use crate::acme::{self, Ca};
 use crate::config::Config;
-use crate::deploy::Session;
 use crate::dns::Zones;
 use crate::dns::lookup::Lookup;
 use crate::model::history::How;
-use crate::model::name::{DnsAccountName, HostName, IssuerName};
+use crate::model::name::{DnsAccountName, IssuerName};
 use crate::model::plan::Request;
 use crate::store::Store;
 
@@ -71,7 +73,7 @@ pub struct Engine {
     zones: Zones,
     orders: Semaphore,
     cas: Mutex<HashMap<(IssuerName, String), OpeningCa>>,
-    sessions: Mutex<HashMap<HostName, Arc<Session>>>,
+    doors: doors::Doors,
 }
 
 type OpeningCa = Shared<BoxFuture<'static, Result<Ca, Arc<acme::Error>>>>;
@@ -108,7 +110,7 @@ impl Engine {
             zones: Zones::new(),
             orders: Semaphore::new(ORDERS),
             cas: Mutex::default(),
-            sessions: Mutex::default(),
+            doors: doors::Doors::default(),
         })
     }
 
@@ -156,19 +158,13 @@ impl Engine {
             // The work has let go of its locks; what was presented is in the journal.
             let _ = tokio::time::timeout(LAST_CLEAN_UP, self.clean_up_everything(request)).await;
         }
-        self.close_sessions().await;
+        self.doors.close().await;
         self.observer.record(&self.store, request, observed);
         Ok(summary)
     }
 
     fn tell(&self, event: Event) {
         self.listener.notice(&event);
-    }
-
-    async fn close_sessions(&self) {
-        let sessions = std::mem::take(&mut *lock(&self.sessions));
-        futures::future::join_all(sessions.into_values().filter_map(Arc::into_inner).map(Session::close))
-            .await;
     }
 
     fn account(&self, name: &DnsAccountName) -> Option<&Arc<crate::dns::Account>> {

@@ -4,7 +4,7 @@ mod put_back;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use put_back::NotPutBack;
 
@@ -104,19 +104,21 @@ pub enum ConnectError {
         via: String,
         /// Why.
         #[source]
-        source: Box<Self>,
+        source: Arc<Self>,
     },
-    /// It does not take our key.
-    #[error("`{host}` does not let `{user}` in with the key {}", identity.display())]
+    /// It does not take our keys.
+    #[error("`{host}` does not let `{user}` in with the key {}", tried.join(", nor with "))]
     KeyRefused {
         /// The host's name.
         host: String,
         /// The user.
         user: String,
-        /// The file of the key.
-        identity: PathBuf,
-        /// The line for authorized_keys.
+        /// The keys that were tried, by their files; at least one.
+        tried: Vec<String>,
+        /// The first of them as a line for authorized_keys.
         public: String,
+        /// A certificate that could not be shown, and why; safe to show.
+        doubt: Option<String>,
     },
     /// It is this machine, and we may not write where certificates go.
     #[error("`{host}` is this machine, and `{user}` may not write in {directory}")]
@@ -194,11 +196,18 @@ impl Diagnose for ConnectError {
                 "run `systemctl enable --now certfleet-local.socket`, or certfleet as root, or set `sudo = true` in \
                  [host.{host}] (it needs a line in sudoers: `certfleet host setup {host}` prints it)"
             )),
+            Self::KeyRefused { doubt: Some(doubt), .. } => {
+                Some(format!("{doubt}; have the key signed again, and put the certificate there"))
+            }
             Self::KeyRefused { user, public, .. } => {
                 Some(format!("add this line to the authorized_keys of `{user}` there: {public}"))
             }
         }
     }
+}
+
+fn through(via: Option<&str>) -> String {
+    via.map_or_else(String::new, |via| format!(": so was the one to `{via}`, through which it goes"))
 }
 
 /// The line of a sudoers file that lets a user run transactions. Whoever may run `sh` may do everything.
@@ -275,10 +284,12 @@ pub enum InstallError {
         host: String,
     },
     /// The connection is lost.
-    #[error("the connection to `{host}` was lost in {step}")]
+    #[error("the connection to `{host}` was lost in {step}{}", through(via.as_deref()))]
     Lost {
         /// The host's name.
         host: String,
+        /// The host that it is behind, where the connection to that is lost.
+        via: Option<String>,
         /// The step it was in.
         step: String,
     },

@@ -159,7 +159,12 @@ fn admit(
     if ["install", "put-back"].contains(&request.action.as_str()) {
         for _ in 0..request.count {
             let line = line(input)?;
-            let name = line.split(' ').next().unwrap_or_default();
+            let words: Vec<&str> = line.split(' ').collect();
+            let [name, _, _, numbers @ ..] = &words[..] else { return Err(Refused::Malformed) };
+            let is_number = |word: &&str| (1..=7).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_digit());
+            if !numbers.iter().all(is_number) {
+                return Err(Refused::Malformed);
+            }
             let is_here = name
                 .parse::<CertName>()
                 .ok()

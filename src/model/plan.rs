@@ -412,6 +412,7 @@ pub(super) fn reason(
         return Ok(Because::IssuerChanged);
     }
     let (at, rule) = schedule::renews_at(certificate, version, known.renewal_info.as_ref());
+    let at = at.max(schedule::settled_at(version, now));
     if at <= now { Ok(Because::Due(at, rule)) } else { Err((at, rule)) }
 }
 

@@ -18,6 +18,7 @@ mod hosts;
 mod import;
 mod kill;
 mod lifecycle;
+mod notify;
 mod package;
 mod planner_properties;
 mod providers;

@@ -18,6 +18,7 @@ pub(crate) mod powerdns;
 pub(crate) mod process;
 pub(crate) mod sshd;
 pub(crate) mod tools;
+pub(crate) mod web;
 
 use std::fmt::Write as _;
 use std::fs;

@@ -110,6 +110,17 @@ pub(crate) fn ssh() -> Result<Program, String> {
     find_or_fetch("ssh", "openssh-client", "usr/bin/ssh")
 }
 
+/// The library that gives a program, and no other, another time.
+pub(crate) fn faketime() -> Result<PathBuf, String> {
+    let file = format!("usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", env::consts::ARCH);
+    let installed = Path::new("/").join(&file);
+    if installed.is_file() {
+        return Ok(installed);
+    }
+    let remedy = "sudo apt-get install libfaketime";
+    fetch(&Wanted { package: "libfaketime", file: &file, suite: None, remedy }).map(|found| found.path)
+}
+
 /// The copier that comes with it.
 pub(crate) fn scp() -> Result<Program, String> {
     find_or_fetch("scp", "openssh-client", "usr/bin/scp")
