@@ -11,6 +11,7 @@ mod check;
 mod clean;
 pub mod daemon;
 mod deploy;
+mod door;
 mod event;
 mod history;
 mod import;
