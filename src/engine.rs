@@ -13,6 +13,8 @@ mod clean;
 mod credentials;
 pub mod daemon;
 mod deploy;
+
+mod door;
 mod doors;
 mod event;
 mod history;

@@ -161,7 +161,8 @@ fn admit(
             let line = line(input)?;
             let words: Vec<&str> = line.split(' ').collect();
             let [name, _, _, numbers @ ..] = &words[..] else { return Err(Refused::Malformed) };
-            let is_number = |word: &&str| (1..=7).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_digit());
+            let is_number =
+                |word: &&str| (1..=7).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_digit());
             if !numbers.iter().all(is_number) {
                 return Err(Refused::Malformed);
             }
