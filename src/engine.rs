@@ -13,7 +13,6 @@ mod clean;
 mod credentials;
 pub mod daemon;
 mod deploy;
-
 mod door;
 mod doors;
 mod event;
