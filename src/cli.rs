@@ -1,6 +1,7 @@
 //! The command line: arguments in, exit code out. Data goes to standard output, all else to error.
 
 mod account;
+mod alert;
 mod channels;
 mod check;
 mod daemon;
@@ -13,12 +14,13 @@ mod kinds;
 mod log;
 mod owner;
 mod providers;
+mod receive;
+mod renew;
 mod report;
 mod revoke;
 mod scan;
 mod select;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
@@ -34,8 +36,7 @@ use select::{select, unknown};
 use crate::config::{self, Config, LoadError};
 use crate::engine::{Engine, Listener, Observer, Summary};
 use crate::model::history::How;
-use crate::model::name::HostName;
-use crate::model::plan::{Action, Deploying, Issuing, Request, Waiting, plan};
+use crate::model::plan::{Action, Request, Waiting, plan};
 use crate::model::problem::Problem;
 use crate::render::{self, Log, Progress, Verdict};
 use crate::store::{Loaded, Store};
@@ -94,6 +95,9 @@ for its next attempt, the rest went on; 2 usage or configuration; 3 a person is 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The daemon: pass after pass, issue what is due, deploy what hosts lack
+    ///
+    /// Stays in the foreground. SIGHUP loads certs.toml again and makes a pass; SIGTERM ends it in order, a second
+    /// one at once. A second daemon on the same store ends with 4.
     Run {
         /// End after one pass (for a systemd timer or cron)
         #[arg(long)]
@@ -102,9 +106,9 @@ enum Command {
     /// What a pass would do, and why, and why not; changes nothing
     Plan(Selection),
     /// Issue what is due and deploy what hosts lack, for the named certificates or all
-    Renew(Renew),
+    Renew(renew::Renew),
     /// Push what the store has; no CA involved
-    Deploy(Deploy),
+    Deploy(renew::Deploy),
     /// Have the CA revoke a certificate; the next pass replaces it
     Revoke(revoke::Arguments),
     /// Our accounts at the issuers
@@ -135,8 +139,14 @@ enum Command {
     /// Reads `nginx -T` and the folders of certificates on each host. Only certificates leave the host, and of private
     /// keys a hash of their public half.
     Scan(scan::ScanArgs),
+    /// Alerts: trying the channels, what is wrong now, taking it on
+    #[command(subcommand)]
+    Alert(alert::AlertCommand),
     /// The audit log: who did what, when, and what came of it
     History(history::HistoryArgs),
+    /// One transaction for this machine, asked for on standard input; certfleet-local.socket starts it, as root
+    #[command(hide = true)]
+    LocalReceive,
     /// Completions for a shell, to be put where it looks for them
     Completions(help::Completions),
     /// The manual page; with --output all of them, for packages
@@ -155,43 +165,6 @@ struct Selection {
     /// Certificates by name, or domains: every certificate that has it, else those whose wildcard covers it
     #[arg(value_name = "NAME|DOMAIN")]
     names: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-struct Renew {
-    #[command(flatten)]
-    selection: Selection,
-    /// Issue now, due or not
-    #[arg(long)]
-    force: bool,
-    /// Issue even beyond the number of equal certificates that the CA is known to allow
-    #[arg(long, requires = "force")]
-    override_limits: bool,
-    /// Replace a certificate that visitors trust by one that they would not
-    #[arg(long)]
-    allow_downgrade: bool,
-    /// Only issue
-    #[arg(long)]
-    no_deploy: bool,
-    /// Try all named, due or not, and change nothing: at Let's Encrypt's staging the whole order, elsewhere up
-    /// to valid authorizations; then connect to each host and run its config test
-    #[arg(long, conflicts_with_all = ["force", "allow_downgrade"])]
-    dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-struct Deploy {
-    #[command(flatten)]
-    selection: Selection,
-    /// Only to this host; may be given more than once
-    #[arg(long = "host", value_name = "HOST")]
-    hosts: Vec<String>,
-    /// Everywhere, also where another valid certificate is served
-    #[arg(long)]
-    force: bool,
-    /// Replace a certificate that visitors trust by one that they would not
-    #[arg(long)]
-    allow_downgrade: bool,
 }
 
 /// A command that could not begin: said on standard error, ends with its exit code.
@@ -271,6 +244,9 @@ async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
         }
         (path, _) => path.map_err(|error| Refusal::config(&error))?,
     };
+    if matches!(cli.command, Command::LocalReceive) {
+        return Ok(receive::run(&path));
+    }
     let config = config::load(&path).map_err(|error| Refusal::config(&error))?;
     for warning in &config.warnings {
         complain(&warning.to_string());
@@ -286,7 +262,8 @@ async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
         Command::Account(what) => output.account(config, &what).await,
         Command::Host(what) => output.host(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
-        // These need no configuration, so they have been answered above.
+        // Answered above: these have no use for what is in the configuration.
+        Command::LocalReceive => Ok(receive::run(&path)),
         Command::Providers(args) => providers::ALL.run(&args, output.json),
         Command::Channels(args) => channels::ALL.run(&args, output.json),
         Command::Completions(args) => Ok(help::completions(&args)),
@@ -294,6 +271,7 @@ async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
         Command::Check => Ok(output.check(config).await),
         Command::Import(args) => output.import(Some(&config), &args),
         Command::Scan(args) => output.scan(&config, &args).await,
+        Command::Alert(what) => output.alert(&config, &what).await,
         Command::History(args) => output.history(&config, &args),
     }
 }
@@ -306,56 +284,34 @@ struct Output {
 }
 
 impl Output {
-    async fn renew(&self, config: Config, args: &Renew) -> Result<Exit, Refusal> {
-        if args.dry_run {
-            return self.dry_run(config, args).await;
-        }
-        let request = Request {
-            only: select(&config, &args.selection)?,
-            issuing: if args.force { Issuing::Forced(Timestamp::now()) } else { Issuing::Due },
-            deploying: if args.no_deploy { Deploying::No } else { Deploying::Lacking },
-            allow_downgrade: args.allow_downgrade,
-            override_limits: args.override_limits,
-            ..Request::default()
-        };
-        self.pass(config, request).await
-    }
-
-    async fn deploy(&self, config: Config, args: &Deploy) -> Result<Exit, Refusal> {
-        let mut hosts = BTreeSet::new();
-        for name in &args.hosts {
-            let host = config.desired.hosts.keys().find(|host| host.as_str() == name);
-            hosts.insert(
-                host.cloned().ok_or_else(|| {
-                    unknown("host", name, config.desired.hosts.keys().map(HostName::as_str))
-                })?,
-            );
-        }
-        let request = Request {
-            only: select(&config, &args.selection)?,
-            hosts: (!hosts.is_empty()).then_some(hosts),
-            issuing: Issuing::No,
-            deploying: if args.force { Deploying::Forced(Timestamp::now()) } else { Deploying::Lacking },
-            allow_downgrade: args.allow_downgrade,
-            ..Request::default()
-        };
-        self.pass(config, request).await
-    }
-
     async fn pass(&self, config: Config, request: Request) -> Result<Exit, Refusal> {
         self.pass_by(How::Cli, config, request).await
     }
 
     async fn pass_by(&self, how: How, config: Config, request: Request) -> Result<Exit, Refusal> {
-        let store = Store::open(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
-        let engine = Engine::new(Arc::new(config), store, self.listener(), self.wait)
-            .map_err(|error| Refusal::failed(&error))?
-            .run_by(how);
-        let summary =
-            Arc::new(engine).pass(&request, told_to_end()).await.map_err(|error| Refusal::failed(&error))?;
+        let store = match Store::open(&config.store) {
+            Ok(store) => store,
+            Err(error) => {
+                let problem = Problem::of(&error);
+                alert::no_pass(&config, None, &problem, how).await;
+                return Err(Refusal::problem(&problem));
+            }
+        };
+        let config = Arc::new(config);
+        let engine = match Engine::new(config.clone(), store.clone(), self.listener(), self.wait) {
+            Ok(engine) => Arc::new(engine.run_by(how)),
+            Err(error) => return Err(alert::not_begun(&config, &store, &error, how).await),
+        };
+        let summary = match engine.pass(&request, told_to_end()).await {
+            Ok(summary) => summary,
+            Err(error) => return Err(alert::not_begun(&config, &store, &error, how).await),
+        };
         let now = Timestamp::now();
         self.print(&render::summary_text(&summary, now), &render::summary_json(&summary, now));
-        Ok(exit_of(&summary))
+        let attended = alert::after_pass(&engine, &request, &summary).await;
+        // Whoever is told nothing must not believe that all is well.
+        let untold = how != How::Cli && !attended.is_well();
+        Ok(if untold { Exit::Failed } else { exit_of(&summary) })
     }
 
     async fn plan(&self, config: Config, selection: &Selection) -> Result<Exit, Refusal> {

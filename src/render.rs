@@ -1,5 +1,6 @@
 //! Everything that is formatted for people or programs: events, plan, summary, report, problems.
 
+mod alert;
 mod check;
 mod history;
 mod log;
@@ -10,6 +11,7 @@ mod scan;
 mod standing;
 mod summary;
 
+pub use alert::{TriedChannel, alerts_json, alerts_text, tried_channels, tried_channels_json};
 pub use check::{check_json, check_text};
 pub use history::{history_json, history_table};
 pub use log::Log;

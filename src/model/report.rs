@@ -215,7 +215,9 @@ fn unwatched(desired: &Desired, state: &State, now: Timestamp) -> Option<Problem
         code: "pass.silent".into(),
         message,
         next: Some("nothing is renewed, deployed or looked at until there is one".into()),
-        hint: Some("let a timer run `certfleet run --once` every hour; see its log if there is one".into()),
+        hint: Some(
+            "see the log of the daemon or timer: `systemctl status certfleet certfleet-renew.timer`".into(),
+        ),
     })
 }
 

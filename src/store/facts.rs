@@ -101,10 +101,11 @@ impl Store {
     pub fn save_config_refused(&self, refused: Option<&ConfigRefused>) -> Result<(), SaveError> {
         self.check_same()?;
         let path = self.root.join(CONFIG_REFUSED);
-        Ok(match refused {
+        match refused {
             Some(refused) => files::write(&path, &document::encode(refused), Survives::PowerCut)?,
             None => files::remove(&path)?,
-        })
+        }
+        Ok(())
     }
 
     /// Whether the daemon goes on with an old configuration, and why.

@@ -261,7 +261,9 @@ fn told(host: Option<&HostName>, problem: &ProblemReport) -> Markup {
 
 /// How many hosts that are not well stand where.
 fn unwell(certificate: &CertReport, now: Timestamp) -> String {
-    let unwell = certificate.hosts.iter().filter(|host| host.urgency(now).is_some()).cloned();
+    // What serves the newest version is no better than that; its own word says it.
+    let unwell = |host: &&HostReport| host.standing != HostStanding::Serving && host.urgency(now).is_some();
+    let unwell = certificate.hosts.iter().filter(unwell).cloned();
     standings(&unwell.collect::<Vec<_>>())
 }
 
