@@ -30,7 +30,7 @@ pub(crate) fn line(count: usize) -> Result<Line, Failed> {
             .stderr(Stdio::null())
             .spawn()?;
         while child.try_wait()?.is_none() {
-            peak = peak.max(resident(child.id()));
+            peak = peak.max(memory(child.id(), "VmHWM:"));
             thread::sleep(Duration::from_millis(1));
         }
         Ok(began.elapsed().as_secs_f64())
@@ -96,9 +96,9 @@ fn fill(store: &Store, name: &str, directory: &str) -> Result<(), Failed> {
     Ok(store.save_certificate(&held, &known)?)
 }
 
-/// The most memory a process has had, in KB; zero once it has ended.
-fn resident(pid: u32) -> u64 {
+/// A line of a process's status file, in KB; zero once it has ended.
+pub(crate) fn memory(pid: u32, which: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(which));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
