@@ -238,13 +238,13 @@ pub struct Installed {
 }
 
 /// A certs.toml that the daemon was to load again and could not: it goes on with the one before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ConfigRefused {
     /// When it was told to.
     pub at: Timestamp,
-    /// What is wrong, as one line.
-    pub message: String,
+    /// What is wrong with it.
+    pub problem: Problem,
 }
 
 /// A TXT record that must be gone in the end; durable before it is set.
