@@ -31,13 +31,12 @@ const MOST: usize = 100_000;
 impl Exchange<'_> {
     /// As [`run`](Self::run), on this machine, by root.
     pub(super) async fn run_by_root(&mut self) -> Result<(), InstallError> {
-        let start = |source| InstallError::Socket { host: self.name(), source };
+        let host = self.name();
+        let failed = |source| InstallError::Socket { host: host.clone(), source };
         let connect = timeout(GOODBYE, UnixStream::connect(SOCKET)).await;
-        let stream = connect.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(start)?;
+        let stream = connect.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)?;
         let (mut read, mut write) = stream.into_split();
-        // There is no connection that could be lost.
-        self.ended = true;
-        let greeting = format!("{GREETING} {} ", self.name());
+        let greeting = format!("{GREETING} {host} ");
         let request = self.conversation.take_request();
         let send = async move {
             // What could not be sent was not wanted: the answer says why.
@@ -58,7 +57,8 @@ impl Exchange<'_> {
                             return Ok(());
                         }
                     }
-                    _ => return Ok(()),
+                    Ok(_) => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
+                    Err(source) => return Err(failed(source)),
                 },
                 () = sleep_until(quiet) => {
                     let over = Instant::now() >= self.deadline;
@@ -161,7 +161,8 @@ fn admit(
             let line = line(input)?;
             let words: Vec<&str> = line.split(' ').collect();
             let [name, _, _, numbers @ ..] = &words[..] else { return Err(Refused::Malformed) };
-            let is_number = |word: &&str| (1..=7).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_digit());
+            let is_number =
+                |word: &&str| (1..=7).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_digit());
             if !numbers.iter().all(is_number) {
                 return Err(Refused::Malformed);
             }

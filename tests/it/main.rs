@@ -25,6 +25,7 @@ mod providers;
 mod reference;
 mod scan;
 mod scenarios;
+mod systemd;
 mod together;
 mod tool;
 mod transaction;
