@@ -157,7 +157,8 @@ enum Command {
 impl Command {
     /// Whether it is for the user whose store it is, also when root starts it.
     fn is_of_the_store(&self) -> bool {
-        !matches!(self, Self::Providers(_) | Self::Channels(_) | Self::Completions(_) | Self::Man(_))
+        use Command::{Channels, Completions, LocalReceive, Man, Providers};
+        !matches!(self, Providers(_) | Channels(_) | Completions(_) | Man(_) | LocalReceive)
     }
 }
 

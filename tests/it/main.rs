@@ -26,6 +26,7 @@ mod reference;
 mod report;
 mod scan;
 mod scenarios;
+mod systemd;
 mod together;
 mod tool;
 mod transaction;
