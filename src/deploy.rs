@@ -12,8 +12,10 @@ pub mod examine;
 pub mod host_key;
 pub mod identity;
 mod local;
+mod login;
 pub mod outcome;
 pub mod protocol;
+pub mod relay;
 pub mod ssh;
 
 use std::net::SocketAddr;

@@ -30,7 +30,7 @@ pub(super) struct Settings {
     user: Option<String>,
     sudo: Option<bool>,
     via: Option<HostName>,
-    identity: Option<PathBuf>,
+    identity: Option<Vec<PathBuf>>,
     passphrase: Option<Secret>,
     host_key: Option<Vec<String>>,
     known_hosts: Option<Vec<PathBuf>>,
@@ -55,7 +55,7 @@ impl Settings {
             via: section.parsed("via", "\"bastion\"", |text| {
                 text.parse().map_err(|error| Refusal::new(format!("{error}"), "name another [host.NAME]"))
             }),
-            identity: section.optional("identity"),
+            identity: access::identity(section),
             passphrase: section.optional("passphrase"),
             host_key: section
                 .optional("host-key")
@@ -124,7 +124,7 @@ pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings
         sudo: sudo.unwrap_or(user != "root"),
         user,
         via,
-        identity: own.identity.or_else(|| defaults.identity.clone()),
+        identity: own.identity.or_else(|| defaults.identity.clone()).unwrap_or_default(),
         host_key: own.host_key.or_else(|| defaults.host_key.clone()).unwrap_or_default(),
         known_hosts: own
             .known_hosts

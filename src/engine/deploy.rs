@@ -2,20 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::apart::blocking;
 use super::door::ABREAST;
 use super::{Engine, Event, lock};
-use crate::config::Config;
-use crate::deploy::{self, Bundle, ConnectError, Deployed, Login, NotProven, Proof, Prove, Session};
+use crate::deploy::{self, Bundle, ConnectError, Deployed, NotProven, Proof, Prove, Session};
 use crate::model::desired::{Certificate, Host};
 use crate::model::name::{CertName, Domain, Fingerprint, HostName, VersionNumber};
 use crate::model::observed::{Look, Seen, Served};
@@ -150,39 +148,19 @@ impl Engine {
         bundles: &[Bundle],
         prover: &Prover<'_>,
     ) -> std::result::Result<Vec<(CertName, Deployed)>, Problem> {
-        let session = self.session(host).await.map_err(|error| Problem::of(&error))?;
+        let session = self.session(host).await.map_err(|error| Problem::of(&*error))?;
         let result = deploy::deploy(&session, host, bundles, prover).await;
         result.map_err(|error| Problem::of(&error))
     }
 
     /// The connection to a host; one for all its transactions of a pass.
-    pub(super) fn session<'a>(
-        &'a self,
-        host: &'a Host,
-    ) -> BoxFuture<'a, std::result::Result<Arc<Session>, ConnectError>> {
-        Box::pin(async move {
-            let open = lock(&self.sessions).get(&host.name).filter(|session| !session.is_closed()).cloned();
-            if let Some(session) = open {
-                return Ok(session);
-            }
-            let via = self.way_to(host).await?;
-            let login = Login {
-                identity: host.identity.clone().unwrap_or_else(|| self.store.ssh_identity()),
-                passphrase: self.config.passphrases.get(&host.name).cloned(),
-                via,
-            };
-            let session = Arc::new(Session::open(host, login).await?);
-            lock(&self.sessions).insert(host.name.clone(), session.clone());
-            Ok(session)
-        })
+    pub(super) async fn session(&self, host: &Host) -> std::result::Result<Arc<Session>, Arc<ConnectError>> {
+        self.doors.session(&self.config, &self.store.ssh_identity(), host).await
     }
 
     /// The session with the host that this one is reached through, if there is one.
     pub async fn way_to(&self, host: &Host) -> std::result::Result<Option<Arc<Session>>, ConnectError> {
-        match host.via.as_ref().and_then(|via| self.config.desired.hosts.get(via)) {
-            Some(via) => self.session(via).await.map(Some).map_err(behind(host, via)),
-            None => Ok(None),
-        }
+        self.doors.way_to(&self.config, &self.store.ssh_identity(), host).await
     }
 
     fn bundle(&self, install: &Install, force: bool) -> std::result::Result<Bundle, NotInStore> {
@@ -255,28 +233,6 @@ impl Engine {
         events.into_iter().for_each(|event| self.tell(event));
         outcomes
     }
-}
-
-/// Opens a connection for once; `identity` is the key of those that name none.
-pub(super) fn open<'a>(
-    config: &'a Config,
-    identity: &'a Path,
-    host: &'a Host,
-) -> BoxFuture<'a, std::result::Result<Session, ConnectError>> {
-    Box::pin(async move {
-        let via = match host.via.as_ref().and_then(|via| config.desired.hosts.get(via)) {
-            Some(via) => Some(Arc::new(open(config, identity, via).await.map_err(behind(host, via))?)),
-            None => None,
-        };
-        let identity = host.identity.clone().unwrap_or_else(|| identity.to_owned());
-        let passphrase = config.passphrases.get(&host.name).cloned();
-        Session::open(host, Login { identity, passphrase, via }).await
-    })
-}
-
-fn behind(host: &Host, via: &Host) -> impl FnOnce(ConnectError) -> ConnectError {
-    let (host, via) = (host.name.to_string(), via.name.to_string());
-    move |source| ConnectError::Via { host, via, source: Box::new(source) }
 }
 
 /// Changes the facts by what a transaction came to.

@@ -162,8 +162,8 @@ impl Observer {
         self.roots(certificate).distrust(&chain, name, Timestamp::now())
     }
 
-    /// Keeps what was seen for `report`; of what was not looked at, what was known before.
-    pub(super) fn record(&self, store: &Store, request: &Request, seen: Observed) {
+    /// Keeps what was seen for `report`; of what was not looked at, what was known before. Returns all of it.
+    pub(super) fn record(&self, store: &Store, request: &Request, seen: Observed) -> Observed {
         let mut all = store.observed();
         // What is not said any more of those that were looked at is over.
         all.untrusted.retain(|name, _| !request.selects(name));
@@ -176,6 +176,7 @@ impl Observer {
         if let Err(error) = store.save_observed(&all) {
             tracing::warn!("cannot keep what was seen for the report: {error}");
         }
+        all
     }
 }
 

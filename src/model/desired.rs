@@ -20,6 +20,8 @@ pub struct Desired {
     pub issuers: BTreeMap<IssuerName, Issuer>,
     /// The names of the DNS accounts.
     pub dns: BTreeSet<DnsAccountName>,
+    /// The time between two passes of the daemon.
+    pub interval: SignedDuration,
 }
 
 impl Desired {
@@ -143,8 +145,8 @@ pub struct Host {
     pub sudo: bool,
     /// The host through whose SSH server this one is reached.
     pub via: Option<HostName>,
-    /// The private key to log in with; `None` is `ssh/id_ed25519` in the store.
-    pub identity: Option<PathBuf>,
+    /// The private keys to log in with, in the order in which they are tried; none is `ssh/id_ed25519` in the store.
+    pub identity: Vec<PathBuf>,
     /// Pinned host keys, as `ssh-ed25519 AAAA…`; empty = by `known_hosts`.
     pub host_key: Vec<String>,
     /// Known-hosts files that are asked when nothing is pinned, first to last.

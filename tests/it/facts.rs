@@ -36,7 +36,7 @@ pub(crate) fn host(name: &HostName) -> Host {
         access: Default::default(),
         sudo: false,
         local: false,
-        identity: None,
+        identity: Vec::new(),
         host_key: Vec::new(),
         known_hosts: Vec::new(),
         directory: "/etc/letsencrypt/live".to_owned(),

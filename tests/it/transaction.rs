@@ -77,7 +77,7 @@ impl Place {
             access: Default::default(),
             sudo: false,
             local: false,
-            identity: None,
+            identity: Vec::new(),
             host_key: Vec::new(),
             known_hosts: Vec::new(),
             directory: root.join("live").display().to_string(),

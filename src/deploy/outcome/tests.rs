@@ -15,7 +15,7 @@ fn host() -> Host {
         access: Default::default(),
         sudo: false,
         local: false,
-        identity: None,
+        identity: Vec::new(),
         host_key: Vec::new(),
         known_hosts: Vec::new(),
         directory: "/live".to_owned(),

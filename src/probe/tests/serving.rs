@@ -157,7 +157,7 @@ async fn addresses_come_from_certs_toml_or_the_system() {
         access: Default::default(),
         sudo: false,
         local: false,
-        identity: None,
+        identity: Vec::new(),
         host_key: Vec::new(),
         known_hosts: Vec::new(),
         directory: "/etc/letsencrypt/live".to_owned(),
