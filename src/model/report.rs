@@ -2,6 +2,8 @@
 //!
 //! The JSON form is an interface: fields are added, never renamed.
 
+mod held;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -12,7 +14,7 @@ use serde::Serialize;
 use super::desired::{Certificate, Desired};
 use super::name::{CertName, Domain, Fingerprint, HostName, IssuerName, VersionNumber};
 use super::observed::{Look, Observed, Seen, Served};
-use super::plan::{Decision, Place, Request, Waiting, failing, minute, reason};
+use super::plan::{Place, Waiting, failing, minute, reason};
 use super::problem::Problem;
 use super::schedule::{self, NextAttempt};
 use super::state::{CertState, State};
@@ -313,14 +315,7 @@ fn certificate_report(
 }
 
 fn host_report(place: &Place<'_>, now: Timestamp) -> HostReport {
-    // Why a pass leaves it as it is.
-    let waiting = match place.known.newest() {
-        Some((number, version)) => match place.decide(number, version, &Request::default()) {
-            Decision::Wait(waiting) => Some(waiting),
-            Decision::Act(_) | Decision::Nothing => None,
-        },
-        None => None,
-    };
+    let waiting = place.waits();
     let judged: Vec<(&Look, HostStanding)> =
         place.looks.iter().map(|look| (look, look_standing(look, place, waiting.as_ref()))).collect();
     let mut addresses: BTreeMap<SocketAddr, Vec<(&Look, HostStanding)>> = BTreeMap::new();
@@ -412,7 +407,9 @@ fn host_problem(
             next: Some(format!("`{host}` keeps what it has until there is one, or until that ends")),
             hint: None,
         }),
-        _ => failed_problem(place, worst, now).or_else(|| seen_problem(place, worst, standing)),
+        (waiting, _) => failed_problem(place, worst, now)
+            .or_else(|| held::in_a_roll_out(waiting?))
+            .or_else(|| seen_problem(place, worst, standing)),
     }
 }
 

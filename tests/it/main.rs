@@ -21,6 +21,7 @@ mod lifecycle;
 mod planner_properties;
 mod providers;
 mod reference;
+mod rollout;
 mod scan;
 mod scenarios;
 mod together;
