@@ -5,6 +5,7 @@
 //! something was just learnt of, starts the actions, and goes on when the first of them ends. So a
 //! slow or dead CA, host or name server holds up nothing but its own.
 
+mod alert;
 mod apart;
 mod ca;
 mod check;
@@ -12,6 +13,7 @@ mod clean;
 mod credentials;
 pub mod daemon;
 mod deploy;
+mod door;
 mod doors;
 mod event;
 mod history;
@@ -26,6 +28,7 @@ mod scan;
 mod solve;
 mod turn;
 
+pub use alert::{Attended, Channels, Ended, Known, Undelivered, attend, attend_hindered, too_slow};
 pub use check::{Finding, Standing, check};
 pub use credentials::{Credential, credentials};
 pub use event::{Event, Listener, Step, Summary};
@@ -52,7 +55,9 @@ use crate::dns::Zones;
 use crate::dns::lookup::Lookup;
 use crate::model::history::How;
 use crate::model::name::{DnsAccountName, IssuerName};
+use crate::model::observed::Observed;
 use crate::model::plan::Request;
+use crate::model::problem::{Blame, Diagnose};
 use crate::store::Store;
 
 /// Orders under way at once. Each does nothing but wait for others nearly all the time; more than about so many requests
@@ -74,6 +79,8 @@ pub struct Engine {
     orders: Semaphore,
     cas: Mutex<HashMap<(IssuerName, String), OpeningCa>>,
     doors: doors::Doors,
+    /// What the last pass has learnt.
+    left: Mutex<Option<Known>>,
 }
 
 type OpeningCa = Shared<BoxFuture<'static, Result<Ca, Arc<acme::Error>>>>;
@@ -90,6 +97,30 @@ pub enum StartError {
     /// The store cannot be read.
     #[error("cannot read the store")]
     Store(#[source] crate::store::LoadError),
+}
+
+impl StartError {
+    fn of(&self) -> &dyn Diagnose {
+        match self {
+            Self::Resolver(error) => error,
+            Self::Roots(_, error) => error,
+            Self::Store(error) => error,
+        }
+    }
+}
+
+impl Diagnose for StartError {
+    fn code(&self) -> &'static str {
+        self.of().code()
+    }
+
+    fn blame(&self) -> Blame {
+        self.of().blame()
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.of().hint()
+    }
 }
 
 impl Engine {
@@ -111,6 +142,7 @@ impl Engine {
             orders: Semaphore::new(ORDERS),
             cas: Mutex::default(),
             doors: doors::Doors::default(),
+            left: Mutex::default(),
         })
     }
 
@@ -134,8 +166,9 @@ impl Engine {
             self.tell(Event::Oddity(problem.clone()));
         }
         let request = &Arc::new(request.clone());
-        let mut pass = Pass::new(self, request, loaded.state);
-        pass.summary.unreadable_debts = loaded.unreadable_debts;
+        let mut known = Known::of(loaded, Observed::default());
+        let mut pass = Pass::new(self, request, std::mem::take(&mut known.state));
+        pass.summary.unreadable_debts.clone_from(&known.damages);
         pass.start();
         tokio::pin!(stop);
         loop {
@@ -152,14 +185,19 @@ impl Engine {
             }
         }
         let interrupted = pass.summary.interrupted;
-        let (summary, observed, work) = pass.end();
+        let (summary, state, observed, work) = pass.end();
         work.ended().await;
         if interrupted {
             // The work has let go of its locks; what was presented is in the journal.
             let _ = tokio::time::timeout(LAST_CLEAN_UP, self.clean_up_everything(request)).await;
         }
         self.doors.close().await;
-        self.observer.record(&self.store, request, observed);
+        let complete = request.is_complete() && !summary.interrupted;
+        if let Err(error) = self.store.note_pass(self.listener.how(), Timestamp::now(), complete) {
+            tracing::warn!("cannot note the end of the pass: {error}");
+        }
+        let observed = self.observer.record(&self.store, request, observed);
+        *lock(&self.left) = Some(Known { state, observed, ..known });
         Ok(summary)
     }
 

@@ -69,6 +69,8 @@ fn wanted(host: &Host) -> desired::Host {
         host_key: vec![host.host_key.clone()],
         known_hosts: Vec::new(),
         directory: host.live.display().to_string(),
+        layout: Default::default(),
+        files: Vec::new(),
         test: host.test_command.clone(),
         reload: host.reload_command.clone(),
         verify: vec![host.tls()],
@@ -87,7 +89,6 @@ fn bundle(name: &str, version: u32, pair: &Pair) -> Bundle {
         fingerprint: Fingerprint::of(&der),
         force: false,
         privkey: pair.key.clone().into(),
-        fullchain: format!("{}{}", pair.leaf, pair.chain),
         cert: pair.leaf.clone(),
         chain: pair.chain.clone(),
     }

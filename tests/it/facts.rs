@@ -40,6 +40,8 @@ pub(crate) fn host(name: &HostName) -> Host {
         host_key: Vec::new(),
         known_hosts: Vec::new(),
         directory: "/etc/letsencrypt/live".to_owned(),
+        layout: Default::default(),
+        files: Vec::new(),
         test: "nginx -t".to_owned(),
         reload: "systemctl reload nginx".to_owned(),
         verify: Vec::new(),

@@ -80,6 +80,8 @@ impl Place {
             host_key: Vec::new(),
             known_hosts: Vec::new(),
             directory: root.join("live").display().to_string(),
+            layout: Default::default(),
+            files: Vec::new(),
             test: root.join("test").display().to_string(),
             reload: root.join("reload").display().to_string(),
             verify: Vec::new(),
@@ -253,7 +255,6 @@ fn bundle(name: &str, version: u32, tag: &str) -> Bundle {
         fingerprint: Fingerprint::of(tag.as_bytes()),
         force: false,
         privkey: pair.key.into(),
-        fullchain: format!("{}{}", pair.leaf, pair.chain),
         cert: pair.leaf,
         // A CA may issue from its root.
         chain: if tag.starts_with("rootless") { String::new() } else { pair.chain },

@@ -19,6 +19,8 @@ fn host() -> Host {
         host_key: Vec::new(),
         known_hosts: Vec::new(),
         directory: "/live".to_owned(),
+        layout: Default::default(),
+        files: Vec::new(),
         test: "nginx -t".to_owned(),
         reload: "systemctl reload nginx".to_owned(),
         verify: Vec::new(),
@@ -32,7 +34,6 @@ fn bundle() -> Bundle {
         fingerprint: Fingerprint([0; 32]),
         force: false,
         privkey: String::new().into(),
-        fullchain: String::new(),
         cert: String::new(),
         chain: String::new(),
     }

@@ -88,7 +88,7 @@ fn unknown_keys_and_tables_are_named() {
         ("[host.web1]", "[resolver]\nnameserver = []", "did you mean \"nameservers\"?"),
         ("[host.web1]", "[store]\npaths = 'x'", "did you mean \"path\"?"),
         ("[host.web1]", "[host-default]", "unknown table \"host-default\", did you mean \"host-defaults\"?"),
-        ("[host.web1]", "[alert.ops]", "unknown table \"alert\""),
+        ("[host.web1]", "[alarm.ops]", "unknown table \"alarm\", did you mean \"alert\"?"),
         ("[host.web1]", "[host.a.example.org]", "a name with dots is written in quotes"),
     ] {
         wrong(&with(table, line), part);
