@@ -24,6 +24,7 @@ mod planner_properties;
 mod providers;
 mod reference;
 mod report;
+mod rollout;
 mod scan;
 mod scenarios;
 mod systemd;
