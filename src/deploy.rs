@@ -12,8 +12,10 @@ pub mod examine;
 pub mod host_key;
 pub mod identity;
 mod local;
+mod login;
 pub mod outcome;
 pub mod protocol;
+pub mod relay;
 pub mod ssh;
 
 use std::net::SocketAddr;
@@ -46,11 +48,9 @@ pub struct Bundle {
     pub force: bool,
     /// The private key.
     pub privkey: Zeroizing<String>,
-    /// Leaf and intermediates.
-    pub fullchain: String,
-    /// The leaf alone.
+    /// The leaf.
     pub cert: String,
-    /// The intermediates alone; may be empty.
+    /// The intermediates; may be empty.
     pub chain: String,
 }
 

@@ -5,12 +5,16 @@
 //! something was just learnt of, starts the actions, and goes on when the first of them ends. So a
 //! slow or dead CA, host or name server holds up nothing but its own.
 
+mod alert;
 mod apart;
 mod ca;
 mod check;
 mod clean;
+mod credentials;
 pub mod daemon;
 mod deploy;
+mod door;
+mod doors;
 mod event;
 mod history;
 mod import;
@@ -24,7 +28,9 @@ mod scan;
 mod solve;
 mod turn;
 
+pub use alert::{Attended, Channels, Ended, Known, Undelivered, attend, attend_hindered, too_slow};
 pub use check::{Finding, Standing, check};
+pub use credentials::{Credential, credentials};
 pub use event::{Event, Listener, Step, Summary};
 pub use history::{author, note};
 pub use import::{AccountFound, Found, Lineage, Stored, Unreadable, import};
@@ -45,12 +51,13 @@ use tokio::sync::Semaphore;
 use self::pass::Pass;
 use crate::acme::{self, Ca};
 use crate::config::Config;
-use crate::deploy::Session;
 use crate::dns::Zones;
 use crate::dns::lookup::Lookup;
 use crate::model::history::How;
-use crate::model::name::{DnsAccountName, HostName, IssuerName};
+use crate::model::name::{DnsAccountName, IssuerName};
+use crate::model::observed::Observed;
 use crate::model::plan::Request;
+use crate::model::problem::{Blame, Diagnose};
 use crate::store::Store;
 
 /// Orders under way at once. Each does nothing but wait for others nearly all the time; more than about so many requests
@@ -71,7 +78,9 @@ pub struct Engine {
     zones: Zones,
     orders: Semaphore,
     cas: Mutex<HashMap<(IssuerName, String), OpeningCa>>,
-    sessions: Mutex<HashMap<HostName, Arc<Session>>>,
+    doors: doors::Doors,
+    /// What the last pass has learnt.
+    left: Mutex<Option<Known>>,
 }
 
 type OpeningCa = Shared<BoxFuture<'static, Result<Ca, Arc<acme::Error>>>>;
@@ -88,6 +97,30 @@ pub enum StartError {
     /// The store cannot be read.
     #[error("cannot read the store")]
     Store(#[source] crate::store::LoadError),
+}
+
+impl StartError {
+    fn of(&self) -> &dyn Diagnose {
+        match self {
+            Self::Resolver(error) => error,
+            Self::Roots(_, error) => error,
+            Self::Store(error) => error,
+        }
+    }
+}
+
+impl Diagnose for StartError {
+    fn code(&self) -> &'static str {
+        self.of().code()
+    }
+
+    fn blame(&self) -> Blame {
+        self.of().blame()
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.of().hint()
+    }
 }
 
 impl Engine {
@@ -108,7 +141,8 @@ impl Engine {
             zones: Zones::new(),
             orders: Semaphore::new(ORDERS),
             cas: Mutex::default(),
-            sessions: Mutex::default(),
+            doors: doors::Doors::default(),
+            left: Mutex::default(),
         })
     }
 
@@ -132,8 +166,9 @@ impl Engine {
             self.tell(Event::Oddity(problem.clone()));
         }
         let request = &Arc::new(request.clone());
-        let mut pass = Pass::new(self, request, loaded.state);
-        pass.summary.unreadable_debts = loaded.unreadable_debts;
+        let mut known = Known::of(loaded, Observed::default());
+        let mut pass = Pass::new(self, request, std::mem::take(&mut known.state));
+        pass.summary.unreadable_debts.clone_from(&known.damages);
         pass.start();
         tokio::pin!(stop);
         loop {
@@ -150,25 +185,24 @@ impl Engine {
             }
         }
         let interrupted = pass.summary.interrupted;
-        let (summary, observed, work) = pass.end();
+        let (summary, state, observed, work) = pass.end();
         work.ended().await;
         if interrupted {
             // The work has let go of its locks; what was presented is in the journal.
             let _ = tokio::time::timeout(LAST_CLEAN_UP, self.clean_up_everything(request)).await;
         }
-        self.close_sessions().await;
-        self.observer.record(&self.store, request, observed);
+        self.doors.close().await;
+        let complete = request.is_complete() && !summary.interrupted;
+        if let Err(error) = self.store.note_pass(self.listener.how(), Timestamp::now(), complete) {
+            tracing::warn!("cannot note the end of the pass: {error}");
+        }
+        let observed = self.observer.record(&self.store, request, observed);
+        *lock(&self.left) = Some(Known { state, observed, ..known });
         Ok(summary)
     }
 
     fn tell(&self, event: Event) {
         self.listener.notice(&event);
-    }
-
-    async fn close_sessions(&self) {
-        let sessions = std::mem::take(&mut *lock(&self.sessions));
-        futures::future::join_all(sessions.into_values().filter_map(Arc::into_inner).map(Session::close))
-            .await;
     }
 
     fn account(&self, name: &DnsAccountName) -> Option<&Arc<crate::dns::Account>> {

@@ -10,14 +10,17 @@
 //! hosts/HOST.json                           what we did on a host
 //! txt/<debt>.json                           TXT records to be removed
 //! observed.json                             what the last pass saw: a cache
+//! passes.json                               when the last passes ended
 //! config-refused.json                       why the daemon goes on with an old certs.toml
 //! history.jsonl, history.1.jsonl …         the audit log
+//! alerts.json, alerts.lock                  what people were told, and are to be told
 //! ssh/                                      the identity for hosts
 //! ```
 //!
 //! Facts only: what follows from them is computed. What cannot be read is a problem of its own
 //! certificate or host, never "nothing there". All calls block, most of them for a sync of the disk.
 
+mod alerts;
 mod document;
 mod error;
 mod facts;
@@ -25,6 +28,7 @@ mod files;
 mod history;
 mod locks;
 mod open;
+mod passes;
 mod versions;
 
 #[cfg(test)]
@@ -39,6 +43,7 @@ use zeroize::Zeroizing;
 
 use crate::model::name::{CertName, IssuerName};
 use crate::model::state::CertState;
+pub use alerts::AlertLock;
 pub use error::{Damage, LoadError, LockError, Oddity, OpenError, SaveError};
 pub use facts::Loaded;
 use files::Survives;

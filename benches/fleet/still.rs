@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,16 +20,7 @@ use super::{Failed, Line, command};
 
 /// `run --once` over so many certificates, without hosts.
 pub(crate) fn line(count: usize) -> Result<Line, Failed> {
-    let world = World::builder().start()?;
-    let mut tables = String::new();
-    for number in 0..count {
-        write!(tables, "[[certificate]]\ndomains = [\"n{number}.social.test\"]\n")?;
-    }
-    let config = world.config(&tables)?;
-    let store = Store::open(&world.store())?;
-    for number in 0..count {
-        fill(&store, &format!("n{number}.social.test"), &world.pebble.directory)?;
-    }
+    let (_world, config) = prepare(count)?;
     let mut peak = 0;
     let seconds = super::median(|| {
         let began = Instant::now();
@@ -44,6 +36,21 @@ pub(crate) fn line(count: usize) -> Result<Line, Failed> {
         Ok(began.elapsed().as_secs_f64())
     })?;
     Ok(Line { ours: seconds, others: Vec::new(), note: format!("peak memory {} MB", peak / 1024) })
+}
+
+/// A world and a store with so many certificates of which none is due.
+pub(crate) fn prepare(count: usize) -> Result<(World, PathBuf), Failed> {
+    let world = World::builder().start()?;
+    let mut tables = String::new();
+    for number in 0..count {
+        write!(tables, "[[certificate]]\ndomains = [\"n{number}.social.test\"]\n")?;
+    }
+    let config = world.config(&tables)?;
+    let store = Store::open(&world.store())?;
+    for number in 0..count {
+        fill(&store, &format!("n{number}.social.test"), &world.pebble.directory)?;
+    }
+    Ok((world, config))
 }
 
 /// A certificate with nothing to do for a month.

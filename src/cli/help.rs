@@ -35,9 +35,8 @@ pub(super) fn completions(args: &Completions) -> Exit {
 
 pub(super) fn manual(args: &Manual) -> Result<Exit, Refusal> {
     let Some(folder) = &args.output else {
-        let mut page = Vec::new();
-        Man::new(Cli::command()).render(&mut page).map_err(|error| Refusal::failed(&error))?;
-        put(String::from_utf8_lossy(&page).trim_end());
+        let page = command_page(Cli::command()).map_err(|error| Refusal::failed(&error))?;
+        put(page.trim_end());
         return Ok(Exit::Done);
     };
     write_pages(folder).map_err(|source| Refusal::failed(&NotWritten { folder: folder.clone(), source }))?;
@@ -54,17 +53,40 @@ struct NotWritten {
 
 fn write_pages(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    clap_mangen::generate_to(Cli::command(), folder)?;
+    let mut program = Cli::command().disable_help_subcommand(true);
+    // Names of subcommands are complete from here on: certfleet-host-pin.
+    program.build();
+    let mut left = vec![program];
+    while let Some(command) = left.pop() {
+        left.extend(command.get_subcommands().filter(|below| !below.is_hide_set()).cloned());
+        let name = command.get_display_name().unwrap_or("certfleet");
+        fs::write(folder.join(format!("{name}.1")), command_page(command)?)?;
+    }
     fs::write(folder.join("certs.toml.5"), file_page(REFERENCE))
+}
+
+/// The page of one command, as clap knows it.
+fn command_page(command: clap::Command) -> io::Result<String> {
+    let mut page = Vec::new();
+    let name = command.get_display_name().unwrap_or("certfleet").to_owned();
+    Man::new(command).render(&mut page)?;
+    let page = String::from_utf8_lossy(&page);
+    // Its own title would show the version as the date.
+    let lines = page.lines().map(|line| match line.starts_with(".TH ") {
+        true => title(&name, 1),
+        false => format!("{line}\n"),
+    });
+    Ok(lines.collect())
+}
+
+fn title(name: &str, section: u8) -> String {
+    format!(".TH {name} {section} \"\" \"certfleet {}\"\n", env!("CARGO_PKG_VERSION"))
 }
 
 /// certs.toml(5): the annotated reference, its comments as text and the rest as it is.
 fn file_page(reference: &str) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    let mut page = format!(
-        ".TH certs.toml 5 \"\" \"certfleet {version}\"\n.SH NAME\ncerts.toml \\- the configuration of certfleet\n\
-         .SH DESCRIPTION\n"
-    );
+    let mut page = title("certs.toml", 5);
+    page.push_str(".SH NAME\ncerts.toml \\- the configuration of certfleet\n.SH DESCRIPTION\n");
     let mut in_code = false;
     // The first line is the title.
     for line in reference.lines().skip(1) {
@@ -80,7 +102,7 @@ fn file_page(reference: &str) -> String {
             in_code = is_code;
         }
         match text {
-            "" if !page.ends_with(".PP\n") => page.push_str(".PP\n"),
+            "" if !page.ends_with(".PP\n") && !page.ends_with("DESCRIPTION\n") => page.push_str(".PP\n"),
             "" => {}
             text => {
                 page.push_str(&escaped(text));

@@ -118,7 +118,7 @@ impl Output {
         if host.local {
             return Ok(self.nothing_to_do(host));
         }
-        let file = match &host.identity {
+        let file = match host.identity.first() {
             Some(file) => file.clone(),
             None => {
                 let store = Store::open(&config.store);
@@ -129,12 +129,22 @@ impl Output {
         let (made, public) = made.map_err(|error| Refusal::problem(&Problem::of(&error)))?;
         // Who leads to others must be allowed to.
         let leads = config.desired.hosts.values().any(|other| other.via.as_ref() == Some(&host.name));
-        let line = format!("restrict{} {public}", if leads { ",port-forwarding" } else { "" });
+        let options = if leads { "restrict,port-forwarding" } else { "restrict" };
+        let line = format!("{options} {public}");
         let mut text = String::new();
         if made {
             let _ = writeln!(text, "made the SSH key {}\n", file.display());
         }
         let _ = writeln!(text, "on `{}`, in ~{}/.ssh/authorized_keys:\n\n{line}\n", host.name, host.user);
+        let authority = identity::authority(&file)
+            .map(|(by, _)| format!("{options},cert-authority,principals=\"{}\" {by}", host.user));
+        if let Some(authority) = &authority {
+            let _ = writeln!(
+                text,
+                "or, for {} and those that follow it, the authority that signed it:\n\n{authority}\n",
+                identity::beside(&file).display()
+            );
+        }
         let sudoers = host.sudo.then(|| sudoers_line(&host.user));
         if let Some(sudoers) = &sudoers {
             let _ = writeln!(
@@ -148,7 +158,7 @@ impl Output {
             &text,
             &json!({
                 "host": host.name.as_str(), "user": host.user, "identity": file.display().to_string(), "made": made,
-                "authorized-keys": line, "sudoers": sudoers,
+                "authorized-keys": line, "cert-authority": authority, "sudoers": sudoers,
             }),
         );
         Ok(Exit::Done)

@@ -7,28 +7,21 @@ use std::path::{Path, PathBuf};
 
 mod access;
 mod local;
+mod service;
 
 use russh::keys::PublicKey;
 use russh::keys::ssh_key::Algorithm;
 
 use access::{mode, owner};
+use service::{SERVICES, Service, command, files, layout, service};
 
-use crate::kind::{Context, Item, OneOrMore, Refusal, Remedy, Section, Value, address, listed, near};
-use crate::model::desired::{Host, KeyAccess};
+use crate::kind::{Context, Item, OneOrMore, Refusal, Remedy, Section, Value, address};
+use crate::model::desired::{Host, KeyAccess, Layout, MadeFile};
 use crate::model::name::HostName;
 use crate::secret::Secret;
 
 /// A table to copy where there is none.
 pub(super) const SAMPLE: &str = "add a table for each host, as [host.web1]";
-
-/// Web servers whose commands are known: name, test, reload.
-const SERVICES: &[Service] = &[Service { name: "nginx", test: "nginx -t", reload: "systemctl reload nginx" }];
-
-struct Service {
-    name: &'static str,
-    test: &'static str,
-    reload: &'static str,
-}
 
 /// The keys that a host and `[host-defaults]` have in common.
 #[derive(Default)]
@@ -37,7 +30,7 @@ pub(super) struct Settings {
     user: Option<String>,
     sudo: Option<bool>,
     via: Option<HostName>,
-    identity: Option<PathBuf>,
+    identity: Option<Vec<PathBuf>>,
     passphrase: Option<Secret>,
     host_key: Option<Vec<String>>,
     known_hosts: Option<Vec<PathBuf>>,
@@ -45,6 +38,8 @@ pub(super) struct Settings {
     group: Option<String>,
     mode: Option<u32>,
     directory: Option<String>,
+    layout: Option<Layout>,
+    files: Option<Vec<MadeFile>>,
     service: Option<&'static Service>,
     test: Option<String>,
     reload: Option<String>,
@@ -60,7 +55,7 @@ impl Settings {
             via: section.parsed("via", "\"bastion\"", |text| {
                 text.parse().map_err(|error| Refusal::new(format!("{error}"), "name another [host.NAME]"))
             }),
-            identity: section.optional("identity"),
+            identity: access::identity(section),
             passphrase: section.optional("passphrase"),
             host_key: section
                 .optional("host-key")
@@ -70,6 +65,8 @@ impl Settings {
             group: section.parsed("group", "\"ssl-cert\"", owner),
             mode: section.parsed("mode", "\"0640\"", mode),
             directory: section.parsed("directory", "\"/etc/letsencrypt/live\"", directory),
+            layout: section.parsed("layout", "\"include\"", layout),
+            files: files(section),
             service: section.parsed("service", "\"nginx\"", service),
             test: section.parsed("test", "\"nginx -t\"", command),
             reload: section.parsed("reload", "\"systemctl reload nginx\"", command),
@@ -127,7 +124,7 @@ pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings
         sudo: sudo.unwrap_or(user != "root"),
         user,
         via,
-        identity: own.identity.or_else(|| defaults.identity.clone()),
+        identity: own.identity.or_else(|| defaults.identity.clone()).unwrap_or_default(),
         host_key: own.host_key.or_else(|| defaults.host_key.clone()).unwrap_or_default(),
         known_hosts: own
             .known_hosts
@@ -138,6 +135,8 @@ pub(super) fn read(name: HostName, mut section: Section<'_>, defaults: &Settings
             .directory
             .or_else(|| defaults.directory.clone())
             .unwrap_or_else(|| "/etc/letsencrypt/live".to_owned()),
+        layout: own.layout.or(defaults.layout).unwrap_or_default(),
+        files: own.files.or_else(|| commands?.files.clone()).unwrap_or_else(|| service.files()),
         test: own.test.or_else(|| commands?.test.clone()).unwrap_or_else(|| service.test.to_owned()),
         reload: own.reload.or_else(|| commands?.reload.clone()).unwrap_or_else(|| service.reload.to_owned()),
         verify: own.verify.or_else(|| defaults.verify.clone()).unwrap_or_default(),
@@ -300,35 +299,6 @@ fn directory(text: &str) -> Result<String, Refusal> {
         return refuse("it is longer than 1024 characters");
     }
     Ok(path.to_owned())
-}
-
-fn service(text: &str) -> Result<&'static Service, Refusal> {
-    SERVICES.iter().find(|service| service.name == text).ok_or_else(|| {
-        let names = || SERVICES.iter().map(|service| service.name);
-        let mut refusal = Refusal::new(
-            "it is not known",
-            format!("known are {}; for others write your own `test` and `reload`", listed(names())),
-        );
-        if let Some(meant) = near(text, names()) {
-            refusal.remedy = Remedy::DidYouMean(meant.to_owned());
-        }
-        refusal
-    })
-}
-
-/// A command line for the host's shell.
-fn command(text: &str) -> Result<String, Refusal> {
-    let refuse = |why: &str| Err(Refusal::new(why, "as in \"nginx -t\" and \"systemctl reload nginx\""));
-    if text.trim().is_empty() {
-        return refuse("a command cannot be empty");
-    }
-    if text.contains(char::is_control) {
-        return refuse("a command is one line without control characters");
-    }
-    if text.len() > 4096 {
-        return refuse("a command has at most 4096 characters; put it into a script on the host");
-    }
-    Ok(text.to_owned())
 }
 
 fn verify(section: &mut Section<'_>) -> Option<Vec<SocketAddr>> {

@@ -2,15 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use russh::client::{self, AuthResult, Handle};
-use russh::keys::agent::client::AgentClient;
-use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::client::{self, Handle};
+use russh::keys::PublicKeyOrCertificate;
 use russh::{AlgorithmKind, Preferred, compression};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
@@ -18,7 +16,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::ConnectError;
 use super::host_key::{Expectation, HostKeyError, Shown};
-use super::identity::{self, IdentityError};
+use super::identity;
+use super::login::{by_agent, with_keys};
 use super::ssh::{Login, Session};
 use crate::model::desired::Host;
 use crate::model::problem::plain;
@@ -30,10 +29,9 @@ const LOGIN: Duration = Duration::from_secs(15);
 
 /// Connects to a host and logs in. The host's key is judged before anything of ours is shown.
 pub(super) async fn connect(host: &Host, login: &Login) -> Result<Handle<Client>, ConnectError> {
-    let key = if identity::by_agent(&login.identity) {
-        None
-    } else {
-        Some(Arc::new(identity::read(&login.identity, login.passphrase.as_ref())?))
+    let keys = match identity::by_agent(&login.identity) {
+        true => None,
+        false => Some(identity::read_all(&login.identity, login.passphrase.as_ref())?),
     };
     let expected = Expectation::of(host)?;
     let stream = Overheard { stream: dial(host, login.via.as_deref()).await?, greeting: Arc::default() };
@@ -45,9 +43,9 @@ pub(super) async fn connect(host: &Host, login: &Login) -> Result<Handle<Client>
             .await
             .map_err(|error| refusal(host, &expected, &greeting, error))?;
         stage = "the login";
-        match key {
-            Some(key) => log_in(host, &login.identity, &mut handle, &key).await?,
-            None => log_in_by_agent(host, &login.identity, &mut handle).await?,
+        match keys {
+            Some(keys) => with_keys(host, &keys, &mut handle).await?,
+            None => by_agent(host, &login.identity, &mut handle).await?,
         }
         Ok(handle)
     };
@@ -114,8 +112,7 @@ impl client::Handler for Client {
     type Error = ClientError;
 
     async fn check_server_key(&mut self, presented: &PublicKeyOrCertificate) -> Result<bool, ClientError> {
-        // Certificates are not asked for: one that comes nevertheless is judged by its key.
-        self.expected.judge(&presented.public_key()).map_err(ClientError::HostKey)?;
+        self.expected.judge(presented).map_err(ClientError::HostKey)?;
         Ok(true)
     }
 }
@@ -126,6 +123,7 @@ fn config(expected: &Expectation) -> client::Config {
         keepalive_max: 3,
         preferred: Preferred {
             key: expected.algorithms().into(),
+            host_key_certificates: expected.certificates().into(),
             // Nothing here is worth a decompressor that a hostile host can feed.
             compression: vec![compression::NONE].into(),
             ..Preferred::DEFAULT
@@ -212,74 +210,6 @@ fn refusal(
         }
         ClientError::Ssh(source) => ConnectError::Ended { host: name, stage: "the key exchange", source },
     }
-}
-
-async fn log_in(
-    host: &Host,
-    identity: &Path,
-    handle: &mut Handle<Client>,
-    key: &Arc<PrivateKey>,
-) -> Result<(), ConnectError> {
-    let ended = |source| ConnectError::Ended { host: host.name.to_string(), stage: "the login", source };
-    // SHA-1 is what a server wants that does not say what it wants; none of them is still in use.
-    let hash = if key.algorithm().is_rsa() {
-        handle.best_supported_rsa_hash().await.map_err(ended)?.flatten().or(Some(HashAlg::Sha256))
-    } else {
-        None
-    };
-    let signer = PrivateKeyWithHashAlg::new(Arc::clone(key), hash);
-    match handle.authenticate_publickey(&host.user, signer).await.map_err(ended)? {
-        AuthResult::Success => Ok(()),
-        AuthResult::Failure { .. } => Err(ConnectError::KeyRefused {
-            host: host.name.to_string(),
-            user: host.user.clone(),
-            identity: identity.to_owned(),
-            public: identity::public_line(key.public_key()),
-        }),
-    }
-}
-
-/// As many keys of an agent as hosts take without locking out who tries.
-const AGENT_KEYS: usize = 3;
-
-/// Logs in with one of the keys of the agent.
-async fn log_in_by_agent(
-    host: &Host,
-    identity: &Path,
-    handle: &mut Handle<Client>,
-) -> Result<(), ConnectError> {
-    let ended = |source| ConnectError::Ended { host: host.name.to_string(), stage: "the login", source };
-    let silent = |source| IdentityError::Agent { path: identity.to_owned(), source };
-    let mut agent = AgentClient::connect_env().await.map_err(silent)?;
-    let keys = agent.request_identities().await.map_err(silent)?;
-    let mut refused = None;
-    for key in keys.into_iter().map(|key| key.public_key().into_owned()).take(AGENT_KEYS) {
-        let hash = match key.algorithm().is_rsa() {
-            true => {
-                handle.best_supported_rsa_hash().await.map_err(ended)?.flatten().or(Some(HashAlg::Sha256))
-            }
-            false => None,
-        };
-        let result = handle.authenticate_publickey_with(&host.user, key.clone(), hash, &mut agent).await;
-        match result {
-            Ok(AuthResult::Success) => return Ok(()),
-            // One that the agent does not sign with, or the host does not take: the next one may do.
-            Ok(AuthResult::Failure { .. }) => refused = Some(key),
-            Err(error) => {
-                tracing::debug!("the agent does not sign with {}: {error}", key.fingerprint(HashAlg::Sha256));
-                refused = Some(key);
-            }
-        }
-    }
-    Err(match refused {
-        Some(key) => ConnectError::KeyRefused {
-            host: host.name.to_string(),
-            user: host.user.clone(),
-            identity: PathBuf::from("of the agent"),
-            public: identity::public_line(&key),
-        },
-        None => IdentityError::EmptyAgent { path: identity.to_owned() }.into(),
-    })
 }
 
 /// A stream whose first bytes are kept: russh does not tell a web server from a broken SSH server.

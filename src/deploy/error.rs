@@ -4,7 +4,7 @@ mod put_back;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use put_back::NotPutBack;
 
@@ -104,19 +104,21 @@ pub enum ConnectError {
         via: String,
         /// Why.
         #[source]
-        source: Box<Self>,
+        source: Arc<Self>,
     },
-    /// It does not take our key.
-    #[error("`{host}` does not let `{user}` in with the key {}", identity.display())]
+    /// It does not take our keys.
+    #[error("`{host}` does not let `{user}` in with the key {}", tried.join(", nor with "))]
     KeyRefused {
         /// The host's name.
         host: String,
         /// The user.
         user: String,
-        /// The file of the key.
-        identity: PathBuf,
-        /// The line for authorized_keys.
+        /// The keys that were tried, by their files; at least one.
+        tried: Vec<String>,
+        /// The first of them as a line for authorized_keys.
         public: String,
+        /// A certificate that could not be shown, and why; safe to show.
+        doubt: Option<String>,
     },
     /// It is this machine, and we may not write where certificates go.
     #[error("`{host}` is this machine, and `{user}` may not write in {directory}")]
@@ -191,14 +193,21 @@ impl Diagnose for ConnectError {
             )),
             Self::Via { source, .. } => source.hint(),
             Self::Rights { host, .. } => Some(format!(
-                "run certfleet as root, or set `sudo = true` in [host.{host}] (it needs a line in sudoers: \
-                 `certfleet host setup {host}` prints it)"
+                "run `systemctl enable --now certfleet-local.socket`, or certfleet as root, or set `sudo = true` in \
+                 [host.{host}] (it needs a line in sudoers: `certfleet host setup {host}` prints it)"
             )),
+            Self::KeyRefused { doubt: Some(doubt), .. } => {
+                Some(format!("{doubt}; have the key signed again, and put the certificate there"))
+            }
             Self::KeyRefused { user, public, .. } => {
                 Some(format!("add this line to the authorized_keys of `{user}` there: {public}"))
             }
         }
     }
+}
+
+fn through(via: Option<&str>) -> String {
+    via.map_or_else(String::new, |via| format!(": so was the one to `{via}`, through which it goes"))
 }
 
 /// The line of a sudoers file that lets a user run transactions. Whoever may run `sh` may do everything.
@@ -225,6 +234,15 @@ pub enum InstallError {
     /// This machine does not start the shell.
     #[error("cannot start /bin/sh for `{host}`, which is this machine")]
     Start {
+        /// The host's name.
+        host: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Root does not listen at its socket.
+    #[error("cannot connect to {}, where root installs certificates for `{host}`", super::relay::SOCKET)]
+    Socket {
         /// The host's name.
         host: String,
         /// Why.
@@ -266,10 +284,12 @@ pub enum InstallError {
         host: String,
     },
     /// The connection is lost.
-    #[error("the connection to `{host}` was lost in {step}")]
+    #[error("the connection to `{host}` was lost in {step}{}", through(via.as_deref()))]
     Lost {
         /// The host's name.
         host: String,
+        /// The host that it is behind, where the connection to that is lost.
+        via: Option<String>,
         /// The step it was in.
         step: String,
     },
@@ -338,6 +358,8 @@ pub enum Stop {
     Switch,
     /// The input did not arrive as it was sent.
     Input,
+    /// What root allows on this machine is something else.
+    Refused,
 }
 
 impl Stop {
@@ -349,6 +371,7 @@ impl Stop {
             Self::Staging => "the new files cannot be written, what is in use was not changed",
             Self::Switch => "the new version could not be put in place",
             Self::Input => "what was sent did not arrive as it was sent, nothing was changed",
+            Self::Refused => "root does not allow it, nothing was changed",
         }
     }
 }
@@ -369,6 +392,7 @@ impl InstallError {
             "staging" => Stop::Staging,
             "switch" => Stop::Switch,
             "input" => Stop::Input,
+            "refused" => Stop::Refused,
             other => return Self::malformed(host, Malformed::Word(other.to_owned())),
         };
         Self::Stopped { host: host.name.to_string(), what, reason }
@@ -391,7 +415,7 @@ impl Diagnose for InstallError {
         match self {
             Self::NoRandomness(_) => "machine.random",
             Self::Channel { .. } => "ssh.channel",
-            Self::Start { .. } => "deploy.start",
+            Self::Start { .. } | Self::Socket { .. } => "deploy.start",
             Self::NoCommand { .. } => "ssh.command",
             Self::Silent { .. } | Self::TooLong { .. } => "deploy.timeout",
             Self::TooMuch { .. } | Self::Malformed { .. } => "deploy.answer",
@@ -404,6 +428,7 @@ impl Diagnose for InstallError {
             Self::Stopped { what: Stop::Staging, .. } => "deploy.staging",
             Self::Stopped { what: Stop::Switch, .. } => "deploy.switch",
             Self::Stopped { what: Stop::Input, .. } => "deploy.input",
+            Self::Stopped { what: Stop::Refused, .. } => "deploy.rights",
             Self::Reconnect { source, .. } => source.code(),
         }
     }
@@ -439,6 +464,10 @@ impl Diagnose for InstallError {
                  .certfleet/.last-answer in its directory"
                     .into(),
             ),
+            Self::Socket { .. } => Some("`systemctl status certfleet-local.socket` says why".into()),
+            Self::Stopped { what: Stop::Refused, .. } => {
+                Some("`journalctl -u 'certfleet-local@*'` has root's side of it".into())
+            }
             Self::Stopped { what: Stop::Staging, .. } => {
                 Some("make room, or the file system writable".into())
             }

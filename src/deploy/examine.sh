@@ -15,9 +15,9 @@ main() {
     export LC_ALL PATH
     newline='
 '
-    read -r nonce action count _ || exit 1
+    read -r nonce action count || exit 1
     printf '%s begin\n' "$nonce"
-    take && directory=$value && take && test=$value && take ||
+    read -r _ && IFS= read -r directory && IFS= read -r test && IFS= read -r _ ||
         fail input 'the settings did not arrive'
     case $action in
         check) check ;;
@@ -68,7 +68,7 @@ run() {
 }
 
 check() {
-    for tool in date dd dirname flock id ln ls mkdir mv readlink rm sha256sum sleep sort sync tail timeout tr; do
+    for tool in awk chmod chown cp date dd flock id ln ls mkdir mv readlink rm sha256sum sleep sort sync tail timeout tr; do
         command -v "$tool" >/dev/null || record missing - "$tool" - ''
     done
     above=$directory

@@ -1,15 +1,22 @@
-//! The key that we log in with.
+//! The keys that we log in with.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+mod certificate;
+
+use jiff::Timestamp;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::private::Ed25519Keypair;
-use russh::keys::{Error as KeyError, PrivateKey, PublicKey, decode_secret_key};
+use russh::keys::{Certificate, Error as KeyError, PrivateKey, PublicKey, decode_secret_key};
 use rustls::crypto::aws_lc_rs;
 use zeroize::Zeroizing;
+
+pub(super) use certificate::Doubt;
+pub use certificate::{authority, beside, life};
 
 use crate::model::problem::{Blame, Diagnose, Retry, plain};
 use crate::secret::{Secret, SecretError};
@@ -64,7 +71,7 @@ pub enum IdentityError {
     /// There is no file, and the agent cannot help.
     #[error("there is no SSH key {}, and the agent of $SSH_AUTH_SOCK cannot be asked", path.display())]
     Agent {
-        /// The file that is not there.
+        /// The first file that is not there.
         path: PathBuf,
         /// Why.
         #[source]
@@ -189,10 +196,44 @@ pub(super) fn public_line(key: &PublicKey) -> String {
 /// Says in authorized_keys files whose key it is.
 const COMMENT: &str = "certfleet";
 
-/// Whether to ask the agent: there is one, and no file of a key.
-pub(super) fn by_agent(path: &Path) -> bool {
-    std::env::var_os("SSH_AUTH_SOCK").is_some_and(|socket| !socket.is_empty())
-        && matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+/// A key, and the certificate that goes with it.
+pub(super) struct Credential {
+    /// The file of the key.
+    pub(super) path: PathBuf,
+    /// The key.
+    pub(super) key: Arc<PrivateKey>,
+    /// The certificate beside it; an error is why hosts would not take it.
+    pub(super) certificate: Result<Option<Certificate>, Doubt>,
+}
+
+/// Whether to ask the agent: there is one, and none of the files of keys.
+pub(super) fn by_agent(paths: &[PathBuf]) -> bool {
+    let absent = |path: &PathBuf| matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
+    std::env::var_os("SSH_AUTH_SOCK").is_some_and(|socket| !socket.is_empty()) && paths.iter().all(absent)
+}
+
+/// Reads the keys, in their order. One that cannot be used is no harm where another can.
+pub(super) fn read_all(
+    paths: &[PathBuf],
+    passphrase: Option<&Secret>,
+) -> Result<Vec<Credential>, IdentityError> {
+    let (mut found, mut first) = (Vec::new(), None);
+    for path in paths {
+        match read(path, passphrase) {
+            Ok(key) => {
+                let certificate = certificate::read(path, key.public_key(), Timestamp::now());
+                found.push(Credential { path: path.clone(), key: Arc::new(key), certificate });
+            }
+            Err(error) => {
+                tracing::debug!("left out: {error}");
+                first.get_or_insert(error);
+            }
+        }
+    }
+    match first {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
+    }
 }
 
 /// Reads a key. A file that others can read is refused, as ssh refuses it.

@@ -4,7 +4,6 @@
 //! with a nonce which only this transaction knows; everything else (greetings of login shells) is passed
 //! over. What a host says is data: counted, capped, made safe to show by whoever shows it.
 
-use std::io::Write;
 use std::mem;
 
 use rustls::crypto::aws_lc_rs;
@@ -12,7 +11,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Bundle, PutBack};
-use crate::model::desired::{Host, KeyAccess};
+use crate::model::desired::{Host, KeyAccess, Layout, MadeFile, Part};
 use crate::model::problem::plain;
 
 /// The transaction itself.
@@ -20,6 +19,8 @@ const SCRIPT: &str = include_str!("transaction.sh");
 /// What only looks.
 const EXAMINE: &str = include_str!("examine.sh");
 
+/// The data of an installation come in blocks of so many bytes.
+const BLOCK: usize = 4096;
 /// What a host may say on its standard output, greetings included, beside the records of the answer.
 const OUTPUT_LIMIT: usize = 64 * 1024;
 /// What a record may take: two texts of 4 KiB, its names, and the lines that show progress.
@@ -39,7 +40,12 @@ pub struct Conversation {
     script: &'static str,
     sudo: bool,
     nonce: String,
+    action: &'static str,
+    count: usize,
+    /// Script, settings and data.
     input: Zeroizing<Vec<u8>>,
+    /// Where the data begin in it.
+    data: usize,
     output: Vec<u8>,
     limit: usize,
 }
@@ -132,18 +138,35 @@ impl Conversation {
         let mut this = Self::new(host, "install", bundles.len())?;
         for bundle in bundles {
             let force = if bundle.force { "force" } else { "-" };
-            let line = format!("{} {} {force}\n", bundle.certificate, bundle.directory_name());
+            let [keys, leaves, chains] =
+                [&bundle.privkey, &bundle.cert, &bundle.chain].map(|text| text.lines().count());
+            let line = format!(
+                "{} {} {force} {keys} {leaves} {chains}\n",
+                bundle.certificate,
+                bundle.directory_name()
+            );
             this.input.extend_from_slice(line.as_bytes());
         }
+        // All of it as whole blocks: what takes them must not read a byte more.
+        let mut data = Zeroizing::new(Vec::with_capacity(bundles.len() * 64 * 1024));
         for bundle in bundles {
-            for file in [bundle.privkey.as_str(), &bundle.fullchain, &bundle.cert, &bundle.chain] {
-                let sum = Sha256::digest(file.as_bytes());
-                let sum = sum.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-                let _ = writeln!(this.input, "{} {sum}", file.len());
-                this.input.extend_from_slice(file.as_bytes());
+            let parts = [Part::Privkey, Part::Fullchain, Part::Cert, Part::Chain];
+            let usual = parts.map(|part| vec![part]);
+            let made = host.files.iter().map(|file| file.parts.clone());
+            let sums: Vec<String> =
+                usual.into_iter().chain(made).map(|parts| hex_sum(bundle, &parts)).collect();
+            data.extend_from_slice(sums.join(" ").as_bytes());
+            data.push(b'\n');
+            for part in [Part::Privkey, Part::Cert, Part::Chain] {
+                pieces(bundle, part).for_each(|piece| data.extend_from_slice(piece.as_bytes()));
             }
         }
-        this.input.extend_from_slice(b"end\n");
+        let end = b"end\n";
+        let whole = (data.len() + end.len()).next_multiple_of(BLOCK);
+        data.resize(whole - end.len(), b'\n');
+        data.extend_from_slice(end);
+        this.input.extend_from_slice(format!("{}\n", whole / BLOCK).as_bytes());
+        this.input.extend_from_slice(&data);
         Ok(this)
     }
 
@@ -179,33 +202,59 @@ impl Conversation {
         taking(self.script, self.sudo)
     }
 
-    fn new(host: &Host, action: &str, count: usize) -> Result<Self, NoRandomness> {
+    /// What is sent to the one who runs it for us as root: its parameters, and the data. The script and the
+    /// settings are his.
+    pub(super) fn take_request(&mut self) -> Zeroizing<Vec<u8>> {
+        let input = self.take_input();
+        let mut request = Zeroizing::new(Vec::with_capacity(input.len()));
+        request.extend_from_slice(format!("{} {} {}\n", self.action, self.count, self.nonce).as_bytes());
+        request.extend_from_slice(&input[self.data..]);
+        request
+    }
+
+    /// The same seen from there: a conversation without data; `None` if there is no such action.
+    pub(super) fn requested(host: &Host, action: &str, count: usize, nonce: &str) -> Option<Self> {
+        let (script, action) = match action {
+            "install" => (SCRIPT, "install"),
+            "put-back" => (SCRIPT, "put-back"),
+            "check" => (EXAMINE, "check"),
+            "config" => (EXAMINE, "config"),
+            "read" => (EXAMINE, "read"),
+            _ => return None,
+        };
+        Some(Self::assemble(script, host, action, count, nonce.to_owned()))
+    }
+
+    fn new(host: &Host, action: &'static str, count: usize) -> Result<Self, NoRandomness> {
         Self::with(SCRIPT, host, action, count)
     }
 
-    fn with(script: &'static str, host: &Host, action: &str, count: usize) -> Result<Self, NoRandomness> {
+    fn with(
+        script: &'static str,
+        host: &Host,
+        action: &'static str,
+        count: usize,
+    ) -> Result<Self, NoRandomness> {
         let mut random = [0; 16];
         aws_lc_rs::default_provider().secure_random.fill(&mut random).map_err(|_| NoRandomness)?;
-        let nonce: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let nonce = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self::assemble(script, host, action, count, nonce))
+    }
+
+    fn assemble(
+        script: &'static str,
+        host: &Host,
+        action: &'static str,
+        count: usize,
+        nonce: String,
+    ) -> Self {
         // Room for the keys of a big batch: a buffer that grows leaves copies behind.
         let mut input = Zeroizing::new(Vec::with_capacity(script.len() + 4096 + count * 64 * 1024));
         input.extend_from_slice(script.as_bytes());
-        let KeyAccess { owner, group, mode } = &host.access;
-        let word = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
-        let line = format!(
-            "{nonce} {action} {count} {} {} {mode:04o} {:04o}\n",
-            word(owner),
-            word(group),
-            host.access.directory_mode()
-        );
-        input.extend_from_slice(line.as_bytes());
-        for text in [&host.directory, &host.test, &host.reload] {
-            // Shells drop newlines at the end, and the count has to be right.
-            let text = text.trim_end_matches('\n');
-            input.extend_from_slice(format!("{}\n{text}", text.len()).as_bytes());
-        }
-        let limit = OUTPUT_LIMIT + count * RECORD_LIMIT;
-        Ok(Self { script, sudo: host.sudo, nonce, input, output: Vec::new(), limit })
+        input.extend_from_slice(format!("{nonce} {action} {count}\n").as_bytes());
+        input.extend_from_slice(settings(host).as_bytes());
+        let (data, limit) = (input.len(), OUTPUT_LIMIT + count * RECORD_LIMIT);
+        Self { script, sudo: host.sudo, nonce, action, count, input, data, output: Vec::new(), limit }
     }
 
     /// Script and input, to be sent once.
@@ -267,6 +316,53 @@ impl Conversation {
         find(&output[start..], format!("{end}\n").as_bytes())?;
         Some((&output[start..], end.into_bytes()))
     }
+}
+
+/// How the host wants it, in four lines: access, layout and made files in words; then three texts.
+fn settings(host: &Host) -> String {
+    let KeyAccess { owner, group, mode } = &host.access;
+    let word = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
+    let layout = match host.layout {
+        Layout::Directory => "directory",
+        Layout::Include => "include",
+    };
+    let mut lines =
+        format!("{} {} {mode:04o} {:04o} {layout}", word(owner), word(group), host.access.directory_mode());
+    for MadeFile { name, parts } in &host.files {
+        let parts: Vec<&str> = parts.iter().map(|part| part.word()).collect();
+        lines.push_str(&format!(" {name}={}", parts.join(",")));
+    }
+    lines.push('\n');
+    for text in [&host.directory, &host.test, &host.reload] {
+        // A line each: certs.toml takes no others.
+        lines.push_str(&text.replace('\n', " "));
+        lines.push('\n');
+    }
+    lines
+}
+
+/// What a part of a bundle consists of, each piece with a line end: what the host reads are lines.
+fn pieces(bundle: &Bundle, part: Part) -> impl Iterator<Item = &str> {
+    let texts: &[&str] = match part {
+        Part::Privkey => &[&bundle.privkey],
+        Part::Cert => &[&bundle.cert],
+        Part::Chain => &[&bundle.chain],
+        Part::Fullchain => &[&bundle.cert, &bundle.chain],
+    };
+    let texts = texts.to_vec();
+    texts.into_iter().flat_map(|text| {
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        [text, end]
+    })
+}
+
+/// The SHA-256 of a file that has these parts.
+fn hex_sum(bundle: &Bundle, parts: &[Part]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        pieces(bundle, *part).for_each(|piece| hash.update(piece.as_bytes()));
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn shown(fields: [&str; 4], text: &[u8]) -> Record {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connect::{Client, connect};
 use super::error::{ConnectError, InstallError, NotPutBack};
-use super::local::may_install;
+use super::local::way;
 use super::outcome::Answer;
 use super::protocol::{Conversation, RawRecord, Record};
 use super::{Bundle, PutBack};
@@ -31,9 +31,9 @@ const COMPLAINT_LIMIT: usize = 16 * 1024;
 /// How to come to a host and into it.
 #[derive(Clone)]
 pub struct Login {
-    /// The file of the private key; where there is none the agent of `$SSH_AUTH_SOCK` is asked.
-    pub identity: PathBuf,
-    /// Where its passphrase is, if it has one.
+    /// The files of private keys, tried in this order; where none is there the agent of `$SSH_AUTH_SOCK` is asked.
+    pub identity: Vec<PathBuf>,
+    /// Where their passphrase is, if they have one.
     pub passphrase: Option<Secret>,
     /// The session with the host through which this one is reached.
     pub via: Option<Arc<Session>>,
@@ -42,16 +42,18 @@ pub struct Login {
 impl Login {
     /// With the key in this file, directly.
     pub fn with(identity: &Path) -> Self {
-        Self { identity: identity.to_owned(), passphrase: None, via: None }
+        Self { identity: vec![identity.to_owned()], passphrase: None, via: None }
     }
 }
 
 /// What carries transactions to a host.
-enum Carrier {
+pub(super) enum Carrier {
     /// A connection, logged in, its host key matched.
     Ssh(Handle<Client>),
     /// None is needed: the host is this machine.
     Local,
+    /// It is this machine, and root listens at a socket.
+    Socket,
 }
 
 /// The way to one host.
@@ -62,11 +64,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects and logs in. The host's key is judged before anything of ours is shown to it, and there is
-    /// one attempt to log in, with one key: hosts lock out who tries more.
+    /// Connects and logs in. The host's key is judged before anything of ours is shown to it, and there are
+    /// no more attempts to log in than sshd takes of everybody: hosts lock out who tries more.
     pub async fn open(host: &Host, login: Login) -> Result<Self, ConnectError> {
         let carrier = match host.local {
-            true => may_install(host).map(|()| Carrier::Local)?,
+            true => way(host)?,
             false => Carrier::Ssh(connect(host, &login).await?),
         };
         Ok(Self { carrier, login })
@@ -76,7 +78,7 @@ impl Session {
     pub(super) fn handle(&self) -> Option<&Handle<Client>> {
         match &self.carrier {
             Carrier::Ssh(handle) => Some(handle),
-            Carrier::Local => None,
+            Carrier::Local | Carrier::Socket => None,
         }
     }
 
@@ -130,7 +132,20 @@ impl Session {
     }
 
     async fn converse(&self, host: &Host, conversation: Conversation) -> Result<Vec<Record>, InstallError> {
-        self.exchange(host, conversation).await?.records()
+        match self.exchange(host, conversation).await?.records() {
+            Err(InstallError::Lost { host: name, step, .. }) => {
+                Err(InstallError::Lost { host: name, via: self.lost_way(host).await, step })
+            }
+            records => records,
+        }
+    }
+
+    /// The jump host, if the connection to it does not carry any more.
+    async fn lost_way(&self, host: &Host) -> Option<String> {
+        let handle = self.login.via.as_deref()?.handle()?;
+        let answered = matches!(timeout(GOODBYE, handle.send_ping()).await, Ok(Ok(())));
+        let alive = answered && !handle.is_closed();
+        host.via.as_ref().filter(|_| !alive).map(ToString::to_string)
     }
 
     /// As [`converse`](Self::converse), for questions that change nothing.
@@ -158,6 +173,7 @@ impl Session {
         let result = match &self.carrier {
             Carrier::Ssh(handle) => exchange.run(handle).await,
             Carrier::Local => exchange.run_here().await,
+            Carrier::Socket => exchange.run_by_root().await,
         };
         if let Err(
             InstallError::TooMuch { .. } | InstallError::Silent { .. } | InstallError::TooLong { .. },
@@ -283,7 +299,7 @@ impl Exchange<'_> {
 
     fn no_answer(&self) -> InstallError {
         if !self.ended {
-            return InstallError::Lost { host: self.name(), step: self.step() };
+            return InstallError::Lost { host: self.name(), via: None, step: self.step() };
         }
         let status = self.status.map_or_else(|| "killed".to_owned(), |code| format!("exit status {code}"));
         let complaint = plain(&String::from_utf8_lossy(&self.complaint));

@@ -1,12 +1,13 @@
 # What certfleet runs on a host to put certificates in place: all of it, in one transaction.
 #
 # This text arrives on standard input, the data behind it. Nothing is installed on the host. It needs a
-# POSIX shell, and flock, sha256sum, timeout, sync, dd and mv -T as coreutils, util-linux or busybox
+# POSIX shell, and awk, flock, sha256sum, timeout, sync, dd and mv -T as coreutils, util-linux or busybox
 # have them. D is the host's `directory`, N a certificate's name:
 #
-#   D/.certfleet/N/<version>-<fingerprint>/   the four files; written once, never again
-#   D/.certfleet/N/current                    link to one of those: renaming it switches all four
-#   D/N/privkey.pem ...                         fixed links through `current`; what nginx.conf names
+#   D/.certfleet/N/<version>-<fingerprint>/   its files; written once, never again
+#   D/.certfleet/N/current                    link to one of those: renaming it switches all of them
+#   D/N/privkey.pem ...                       fixed links through `current`; what nginx.conf names
+#   D/N.conf                                  layout `include`: names the files of one version
 #   D/.certfleet/.lock, .holder               one transaction at a time; who is in it, for people
 #   D/.certfleet/.switch                      there while a switch is under way: what to go back to
 #   D/.certfleet/.work/                       all that is temporary: rubbish for the next run
@@ -14,6 +15,9 @@
 #
 # The one rule: pull the plug between any two commands, and the web server still starts. So what is in
 # use changes by rename only, and only to files that are complete, on the disk, and a matching pair.
+#
+# There may be hundreds of certificates, and a command takes a millisecond. So what can be done for all by
+# one command is; what is left for each is one rename to put it there and one to switch to it.
 #
 # All is in functions and the last line calls the first: a text cut short on its way does nothing. What is
 # not quoted is meant to be split: lists of names, which have no blanks. There is no globbing.
@@ -26,16 +30,15 @@ main() {
     LC_ALL=C PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin
     export LC_ALL PATH
     # What would make cd and ls print something else than is read here.
-    unset CDPATH QUOTING_STYLE
+    unset CDPATH QUOTING_STYLE TIME_STYLE
     newline='
 '
-    files='privkey.pem fullchain.pem cert.pem chain.pem'
     me=$(id -u)
-    answer='' locked='' recovered=''
+    answer='' locked='' recovered='' written=''
+    conf_mark='# Written by certfleet, anew with each version.'
 
-    read -r nonce action count key_owner key_group key_mode passage || exit 1
-    take && directory=$value && take && test=$value && take && reload=$value ||
-        fail input 'the settings did not arrive'
+    read -r nonce action count || exit 1
+    settings || fail input 'the settings did not arrive'
     case $directory in /?*) ;; *) fail input 'the directory is not an absolute path' ;; esac
     need
     open_directory
@@ -47,6 +50,17 @@ main() {
         *) fail input 'this action is not known' ;;
     esac
     finish
+}
+
+# How this host wants it: whose the keys are, the layout, the files made of others (`x.pem=privkey,cert`),
+# and three lines: the directory, the test, the reload.
+settings() {
+    read -r key_owner key_group key_mode passage layout made &&
+        IFS= read -r directory && IFS= read -r test && IFS= read -r reload || return 1
+    files='privkey.pem fullchain.pem cert.pem chain.pem'
+    for one in $made; do
+        files="$files ${one%%=*}"
+    done
 }
 
 # ---- 1. Talking to the controller: lines that start with its nonce, so that no greeting of a login
@@ -78,29 +92,9 @@ finish() {
     exit 0
 }
 
-# ---- 2. Reading the input: `read` takes a line and not a byte more, dd an exact count. Nothing may read
-# ----    ahead: the rest belongs to the next one.
+# ---- 2. Judging what came.
 
-# Takes a text into $value.
-take() {
-    read -r length && number "$length" || return 1
-    value=$(dd bs="$length" count=1 iflag=fullblock 2>/dev/null)
-    [ "${#value}" -eq "$length" ]
-}
-
-# Takes the next file of $one into $1; its line for `sha256sum -c` goes to $sums.
-take_file() {
-    read -r length sum && number "$length" || fail input 'the certificates did not arrive'
-    sums="$sums$sum  $1$newline"
-    if [ "$length" = 0 ]; then
-        { true >"$work/in/$1"; } 2>/dev/null || fail staging "$work/in/$1 cannot be written"
-        return
-    fi
-    error=$(dd bs="$length" count=1 iflag=fullblock of="$work/in/$1" 2>&1) ||
-        fail staging "${error%%"$newline"*}"
-}
-
-# From 0 to 1048576, written plainly: more is no certificate.
+# From 0 to 1048576, written plainly.
 number() {
     case $1 in '' | 0?* | *[!0-9]* | ????????*) return 1 ;; esac
     [ "$1" -le 1048576 ]
@@ -113,11 +107,12 @@ plain() {
 
 # ---- 3. Commands of the host.
 
-# Runs a command, at most 25 s, and leaves the end of what it said in $output. Through a file: a process
-# that it leaves behind would keep a pipe open. Without our lock (9), for the same reason.
+# Runs a command, at most 25 s, and leaves the end of what it said in $output if it fails. Through a file: a
+# process that it leaves behind would keep a pipe open. Without our lock (9), for the same reason.
 run() {
     timeout -k 5 20 "$@" </dev/null >"$work/output" 2>&1 9>&-
     status=$?
+    [ "$status" != 0 ] || return 0
     output=$(end_of "$work/output")
     case $status in 124 | 137 | 143) output="it did not end within 20 s${output:+: $output}" ;; esac
     return "$status"
@@ -129,13 +124,50 @@ end_of() {
 }
 
 need() {
-    for tool in chmod chown cp date dd dirname flock id ln ls mkdir mv readlink rm sha256sum sleep sort sync tail timeout tr; do
+    for tool in awk chmod chown cp date dd flock id ln ls mkdir mv readlink rm sha256sum sleep sort sync tail timeout tr; do
         command -v "$tool" >/dev/null && continue
         case $tool in
+            awk) fail tools "$tool is missing: install the package gawk" ;;
             flock) fail tools "$tool is missing: install the package util-linux" ;;
             *) fail tools "$tool is missing: install the package coreutils" ;;
         esac
     done
+}
+
+# Begins to have the disk hold these, named from $directory. Each takes its turn of the disk: hundreds of them
+# one after the other take seconds, but eight at a time are done nearly as soon as one.
+begin_sync() {
+    syncing=$* waiting='' part='' size=0 share=$(($# / 8 + 1))
+    [ "$share" -gt 2 ] || share=2
+    for path in "$@"; do
+        part="$part $path" size=$((size + 1))
+        [ "$size" -eq "$share" ] && sync_part
+    done
+    [ -z "$part" ] || sync_part
+}
+
+sync_part() {
+    (cd "$directory" && exec sync $part) </dev/null >/dev/null 2>&1 9>&- &
+    waiting="$waiting $!" part='' size=0
+}
+
+# Waits until the disk holds them.
+end_sync() {
+    synced=yes
+    for job in $waiting; do
+        # A signal that we caught ends the waiting, but not the work.
+        for again in 1 2 3 4; do
+            wait "$job"
+            status=$?
+            [ "$status" -gt 128 ] || break
+        done
+        [ "$status" = 0 ] || synced=''
+    done
+    [ -z "$synced" ] || return 0
+    # Only to hear why: a second attempt may succeed without having written what the first one lost.
+    error=$(cd "$directory" && sync $syncing 2>&1)
+    error=${error:-the disk did not take what was written}
+    return 1
 }
 
 # ---- 4. The place: directories that nobody else can change under us.
@@ -145,10 +177,18 @@ open_directory() {
     [ -d "$directory" ] || error=$(umask 022 && mkdir -p "$directory" 2>&1) || fail directory "$error"
     directory=$(cd -P "$directory" 2>/dev/null && pwd) || fail directory "it cannot be entered"
     above=$directory
+    set --
     while [ "$above" != / ]; do
-        above=$(dirname "$above")
-        safe_above "$above" || fail directory "$error"
+        above=${above%/*}
+        above=${above:-/}
+        set -- "$@" "$above"
     done
+    listing=$(ls -ldn "$@" 2>&1) || fail directory "$listing"
+    while read -r mode _ owner _ _ _ _ _ above; do
+        sound_above "$above" || fail directory "$error"
+    done <<END
+$listing
+END
     base=$directory/.certfleet
     work=$base/.work
     safe "$directory" && folder "$base" || fail directory "$error"
@@ -172,8 +212,7 @@ safe() {
 }
 
 # The same for what is above it: a group that may write is its owner's business, a sticky /tmp is fine.
-safe_above() {
-    look "$1" || return 1
+sound_above() {
     case $mode in
         d???????-* | d????????[tT]*) owned "$1" ;;
         *) error="$1 can be changed by everybody: chmod o-w $1"; return 1 ;;
@@ -216,23 +255,22 @@ lock() {
 # goes back to what was there before that run.
 recover() {
     rm -rf "$work"
-    error=$(mkdir "$work" 2>&1 && ln -s x "$work/x" 2>&1 && mv -fT "$work/x" "$work/y" 2>&1) ||
-        fail staging "$error"
+    error=$(mkdir "$work" "$work/in" "$work/to" "$work/back" 2>&1) || fail staging "$error"
     # Made now: a disk that is full later should not hide what the tests say.
     { true >"$work/output"; } 2>/dev/null || fail staging "$work/output cannot be written"
     [ -f "$base/.switch" ] || return 0
     step 'recovery'
     noted=''
     while read -r one old; do
-        plain "$one" && plain "$old" && [ -d "$base/$one/$old/" ] && noted="$noted $one:$old"
+        plain "$one" && plain "$old" && [ -d "$base/$one/$old/" ] && noted="$noted $one:$old:$old:"
     done <"$base/.switch"
     if run sh -c "$test"; then
         recovered="$noted "
         return
     fi
-    for entry in $noted; do
-        link "${entry#*:}" "$base/${entry%%:*}/current" || fail switch "$error"
-    done
+    for entry in $noted; do split "$entry" && describe; done
+    arm $noted && begin_sync $armed && end_sync || fail staging "$error"
+    back $noted
     rm -f "$base/.switch"
 }
 
@@ -248,10 +286,9 @@ sums_of() {
     (cd "$1" 2>/dev/null && sha256sum $files 2>/dev/null)
 }
 
-# Turns the directory $1, which is on the disk, into a version of certificate $2, called $3 if that is
-# free; $version is what it is called. The same bytes again are the same version. Other bytes never go
-# under a name that is taken: its files may be in use, and nginx takes a file for unchanged when inode and
-# time are the same.
+# Turns the directory $1 into a version of certificate $2, called $3 if that is free; $version is what it is
+# called. The same bytes again are the same version. Other bytes never go under a name that is taken: its
+# files may be in use, and nginx takes a file for unchanged when inode and time are the same.
 keep() {
     version=$3 tries=1
     while [ -e "$base/$2/$version" ] || [ -L "$base/$2/$version" ]; do
@@ -264,14 +301,32 @@ keep() {
 # Puts the fixed links D/N/...: all at once where there is no D/N yet, else each in the place of what is there.
 fix_links() {
     [ ! -e "$work/live" ] || rm -rf "$work/live"
-    from=../.certfleet/$1/current
-    error=$(umask 022 && mkdir "$work/live" 2>&1 && ln -s "$from/privkey.pem" "$from/fullchain.pem" \
-        "$from/cert.pem" "$from/chain.pem" "$work/live/" 2>&1) || return 1
-    if [ -e "$directory/$1" ]; then
-        error=$(cd "$work/live" && mv -f $files "$directory/$1/" 2>&1 && sync "$directory/$1" 2>&1)
+    set --
+    for file in $files; do
+        set -- "$@" "../.certfleet/$one/current/$file"
+    done
+    error=$(umask 022 && mkdir "$work/live" 2>&1 && ln -s "$@" "$work/live/" 2>&1) || return 1
+    if [ -e "$directory/$one" ]; then
+        error=$(cd "$work/live" && mv -f $files "$directory/$one/" 2>&1 && sync "$directory/$one" 2>&1)
     else
-        error=$(mv -fT "$work/live" "$directory/$1" 2>&1)
+        error=$(mv -fT "$work/live" "$directory/$one" 2>&1)
     fi
+}
+
+# Sees which version D/N.conf names: `-` without such a file, `?` if it is not ours. One that is ours is written
+# also when the layout is another by now: something may still include it.
+describe() {
+    named=- conf=$directory/$one.conf
+    if [ -e "$conf" ] || [ -L "$conf" ]; then
+        named='?' first='' path=''
+        [ ! -f "$conf" ] || [ -L "$conf" ] || { read -r first && read -r _ path; } <"$conf"
+        path=${path#*"/.certfleet/$one/"}
+        path=${path%%/*}
+        [ "$first" != "$conf_mark" ] || ! plain "$path" || named=$path
+    elif [ "$layout" != include ]; then
+        return
+    fi
+    [ "$named" = '?' ] || written="$written $one "
 }
 
 # A work list has words `certificate:version:version before:how`.
@@ -281,38 +336,66 @@ split() {
     version=${rest%%:*} old=${rest#*:}
 }
 
-# Makes both links of a switch ready, so that going and coming back are one rename each: what a full disk
-# cannot stop.
+# Makes everything for a switch ready, so that going and coming back are renames: what a full disk cannot
+# stop. In .work/to is what leads to the new versions, in .work/back to the old ones: links, called as what they
+# lead to, or as their certificate if another is called the same; and the files D/N.conf. $armed names those.
 arm() {
-    split "$1"
-    error=$(ln -sfn "$version" "$work/to:$one" 2>&1 && ln -sfn "$old" "$work/back:$one" 2>&1)
-}
-
-go() {
+    armed='' to='' back=''
     for entry in "$@"; do
         split "$entry"
-        error=$(mv -fT "$work/to:$one" "$base/$one/current" 2>&1) || return 1
+        case "$to " in
+            *" $version "*) error=$(ln -sfn "$version" "$work/to/:$one" 2>&1) || return 1 ;;
+            *) to="$to $version" ;;
+        esac
+        case $how/"$back " in
+            new/*) ;;
+            *" $old "*) error=$(ln -sfn "$old" "$work/back/:$one" 2>&1) || return 1 ;;
+            *) back="$back $old" ;;
+        esac
+        case $written in *" $one "*) ;; *) continue ;; esac
+        write_conf to "$version" && { [ "$how" = new ] || write_conf back "$old"; } || return 1
     done
-    sync_names "$@"
+    [ -z "$to" ] || error=$(ln -sf $to "$work/to/" 2>&1) || return 1
+    [ -z "$back" ] || error=$(ln -sf $back "$work/back/" 2>&1)
+}
+
+write_conf() {
+    armed="$armed .certfleet/.work/$1/$one.conf"
+    # Who may read it is up to nginx: there is no secret in it.
+    error=$({ umask 022 && printf '%s\nssl_certificate "%s";\nssl_certificate_key "%s";\n' "$conf_mark" \
+        "$base/$one/$2/fullchain.pem" "$base/$one/$2/privkey.pem" >"$work/$1/$one.conf"; } 2>&1)
+}
+
+# The switch. What is renamed is on the disk when `end_sync` says so.
+go() {
+    confs='' synced=''
+    for entry in "$@"; do
+        split "$entry"
+        from=$work/to/:$one
+        [ -L "$from" ] || from=$work/to/$version
+        error=$(mv -fT "$from" "$base/$one/current" 2>&1) || return 1
+        synced="$synced .certfleet/$one"
+        [ ! -f "$work/to/$one.conf" ] || confs="$confs $one.conf"
+    done
+    [ -z "$confs" ] || error=$(cd "$work/to" && mv -f $confs "$directory/" 2>&1) || return 1
+    begin_sync $synced ${confs:+.}
 }
 
 # If even this fails, `.switch` stays, and the next run finds what to do.
 back() {
+    confs='' synced=''
     for entry in "$@"; do
         split "$entry"
-        [ ! -L "$work/back:$one" ] || error=$(mv -fT "$work/back:$one" "$base/$one/current" 2>&1) ||
+        from=$work/back/:$one
+        [ -L "$from" ] || from=$work/back/$old
+        [ ! -L "$from" ] || error=$(mv -fT "$from" "$base/$one/current" 2>&1) ||
             fail switch "$one could not be put back: $error"
+        synced="$synced .certfleet/$one"
+        [ ! -f "$work/back/$one.conf" ] || confs="$confs $one.conf"
     done
-    sync_names "$@" || fail switch "$error"
-}
-
-# Has the disk hold what was renamed in the directories of these.
-sync_names() {
-    synced=''
-    for entry in "$@"; do
-        synced="$synced ${entry%%:*}"
-    done
-    [ -z "$synced" ] || error=$(cd "$base" && sync $synced 2>&1)
+    [ -z "$confs" ] || error=$(cd "$work/back" && mv -f $confs "$directory/" 2>&1) || fail switch "$error"
+    begin_sync $synced ${confs:+.}
+    end_sync || fail switch "$error"
 }
 
 # Writes down what each of the listed goes back to, before the first of them is switched.
@@ -322,143 +405,216 @@ note() {
         split "$entry"
         noted="$noted$one $old$newline"
     done
-    error=$({ printf '%s' "$noted" >"$work/note"; } 2>&1 && sync "$work/note" 2>&1 &&
-        mv -fT "$work/note" "$base/.switch" 2>&1 && sync "$base" 2>&1)
+    error=$({ printf '%s' "$noted" >"$work/note"; } 2>&1 && mv -fT "$work/note" "$base/.switch" 2>&1)
 }
 
 # ---- 6. Installing.
 
 install() {
-    new='' same='' replace='' switched='' names='' ours=''
-    left=$count
-    while [ "$left" -gt 0 ]; do
-        read -r one version force || fail input 'the names did not arrive'
+    new='' same='' replace='' switched='' ours='' plan='' staged=''
+    while [ "$count" -gt 0 ]; do
+        read -r one version force keys leaves chains || fail input 'the names did not arrive'
         plain "$one" && plain "$version" || fail input 'a name is not allowed'
-        names="$names $one:$version:$force" left=$((left - 1))
+        number "$keys" && number "$leaves" && number "$chains" || fail input 'a length is not allowed'
+        plan="$plan$one $version $force $keys $leaves $chains$newline"
+        staged="$staged $one" count=$((count - 1))
     done
     stage
-    for entry in $names; do
-        one=${entry%%:*} force=${entry##*:}
-        version=${entry#*:} && version=${version%:*}
+    survey
+    step 'comparing'
+    while read -r one version force old links safety; do
         compare
-    done
-    grant
-    sync_names $names || fail staging "$error"
-    alone
-    put_new
+    done <<END
+$found
+END
     [ -n "$new$same$replace" ] || return 0
-    step 'the config test'
-    if ! run sh -c "$test"; then
-        # Nobody's fault but the host's: nothing of what it uses has been changed.
-        broken $new $same $replace
-        return
-    fi
+    grant
+    arm $new $replace && { [ -z "$replace" ] || note $replace; } || fail staging "$error"
+    step 'writing to the disk'
+    begin_sync $(all_of $new $same $replace) $armed .certfleet ${replace:+.certfleet/.switch}
+    alone
+    end_sync || { rm -f "$base/.switch"; fail staging "$error"; }
     # From here on we go to the end, whoever hangs up. Caught, not ignored: the commands that we start
     # should not inherit it, a web server must hear its SIGHUP.
     trap : HUP INT PIPE TERM
+    put_new
     switch
     [ -z "$new$same$switched" ] || load
     for entry in $new; do split "$entry" && record installed "$one" "$version" - ''; done
     for entry in $same; do split "$entry" && record unchanged "$one" "$version" - ''; done
     for entry in $switched; do split "$entry" && record switched "$one" "$version" "$old" ''; done
     rm -f "$base/.switch"
-    for entry in $switched; do split "$entry" && prune; done
+    [ -z "$switched" ] || prune $switched
 }
 
 refuse() {
     record refused "$one" "$version" - "$1"
 }
 
-# Takes all files of the input into $work/in/N/..., and has the disk hold them before anything leads to them.
+# Takes all files of the input into .work/in/N/..., and sees that they are what was sent.
+#
+# The data are lines: of each certificate the checksums of its files, the key, the leaf, the other certificates;
+# then empty ones and `end`, up to a full block, so that dd takes all of it and not a byte more.
 stage() {
-    staged='' sums=''
-    for entry in $names; do
-        staged="$staged ${entry%%:*}"
-    done
-    error=$(mkdir "$work/in" 2>&1 && cd "$work/in" && mkdir $staged 2>&1) || fail staging "$error"
-    for one in $staged; do
-        step "staging of $one"
-        for file in $files; do
-            take_file "$one/$file"
-        done
-    done
-    read -r last && [ "$last" = end ] || fail input 'the end did not arrive'
-    step 'checksums'
-    { printf '%s' "$sums" >"$work/sums"; } 2>/dev/null || fail staging "cannot write $work/sums"
-    error=$(cd "$work/in" && sha256sum -c ../sums 2>&1) || fail input 'the certificates arrived damaged'
-    error=$(
-        cd "$work/in" || exit 1
-        for one in $staged; do
-            set -- "$@" "$one/privkey.pem" "$one/fullchain.pem" "$one/cert.pem" "$one/chain.pem" "$one"
-        done
-        sync "$@" 2>&1
-    ) || fail staging "$error"
+    read -r blocks && number "$blocks" || fail input 'the certificates did not arrive'
+    step 'staging'
+    error=$({ printf '%s' "$plan" >"$work/plan" && cd "$work/in" && mkdir $staged; } 2>&1) ||
+        fail staging "$error"
+    said=$(dd bs=4096 count="$blocks" iflag=fullblock 2>/dev/null |
+        (cd "$work/in" && awk -v files="$files" -v made="$made" '
+            function put(name, parts,    i, n, part, path, text) {
+                n = split(parts, part, ",")
+                for (i = 1; i <= n; i++)
+                    text = text (part[i] == "fullchain" ? got["cert"] got["chain"] : got[part[i]])
+                path = plan[1] "/" name
+                printf "%s", text >path
+                close(path)
+                print sums[++done] "  " path >"../sums"
+            }
+            BEGIN {
+                split("privkey cert chain", kind, " ")
+                whole = split("privkey.pem=privkey fullchain.pem=fullchain cert.pem=cert chain.pem=chain " made, file, " ")
+            }
+            FNR == NR { plans[++count] = $0; next }
+            ended { next }
+            step > 0 { got[kind[step]] = got[kind[step]] $0 "\n"; left[step]-- }
+            step == 0 {
+                if (turn == count) {
+                    ended = ($0 == "end")
+                    next
+                }
+                split(plans[++turn], plan, " ")
+                split($0, sums, " ")
+                done = 0
+                for (step = 1; step <= 3; step++) {
+                    left[step] = plan[step + 3]
+                    got[kind[step]] = ""
+                }
+                step = 1
+            }
+            {
+                while (step <= 3 && left[step] == 0)
+                    step++
+                if (step <= 3)
+                    next
+                for (i = 1; i <= whole; i++) {
+                    split(file[i], of, "=")
+                    put(of[1], of[2])
+                }
+                step = 0
+            }
+            END { if (ended) print "end" }
+        ' ../plan - 2>&1))
+    case $said in
+        end) ;;
+        '') fail input 'the certificates did not arrive' ;;
+        *) fail staging "$said" ;;
+    esac
+    (cd "$work/in" && sha256sum -c ../sums) >/dev/null 2>&1 ||
+        fail staging 'what is on the disk is not what was sent: is it full?'
     missing=''
     for one in $staged; do
         [ -e "$base/$one" ] || [ -L "$base/$one" ] || missing="$missing $one"
     done
-    [ -z "$missing" ] || error=$(cd "$base" && mkdir $missing 2>&1 && sync . 2>&1) || fail staging "$error"
-    # One look at all, and at each alone only if something is wrong with one of them.
-    all_safe=yes
-    for there in "$base" "$directory"; do
-        listing=$(cd "$there" && ls -ldn $staged 2>/dev/null)
-        while read -r mode _ owner _; do
-            case $mode in '' | d????-??-?*) ;; *) all_safe='' ;; esac
-            [ -z "$mode" ] || [ "$owner" = "$me" ] || [ "$owner" = 0 ] || all_safe=''
-        done <<END
-$listing
-END
+    [ -z "$missing" ] || error=$(cd "$base" && mkdir $missing 2>&1) || fail staging "$error"
+}
+
+# Looks at what is there of all of them at once. $found gets a line for each: the plan's name, version, and whether
+# by force; the version that `current` leads to; whether the fixed links are `ours`, some are `missing`, or something
+# `foreign` is in their place; and whether its directories look `safe`.
+survey() {
+    paths=''
+    for one in $staged; do
+        paths="$paths .certfleet/$one .certfleet/$one/current $one"
+        for file in $files; do
+            paths="$paths $one/$file"
+        done
     done
+    found=$(cd "$directory" && ls -ldn $paths 2>/dev/null | awk -v me="$me" -v files="$files" '
+        function bad(path) { return mode[path] !~ /^d....-..-/ || owner[path] != me && owner[path] != 0 }
+        BEGIN { count = split(files, file, " ") }
+        FNR == NR { plan[++plans] = $1 " " $2 " " $3; name[plans] = $1; next }
+        {
+            target = ""
+            if (arrow = index($0, " -> ")) {
+                target = substr($0, arrow + 4)
+                $0 = substr($0, 1, arrow - 1)
+            }
+            mode[$NF] = $1
+            owner[$NF] = $3
+            to[$NF] = target
+        }
+        END {
+            for (i = 1; i <= plans; i++) {
+                one = name[i]
+                links = "ours"
+                for (j = 1; j <= count; j++) {
+                    path = one "/" file[j]
+                    if (!(path in mode)) {
+                        if (links == "ours") links = "missing"
+                    } else if (to[path] != "../.certfleet/" one "/current/" file[j])
+                        links = "foreign"
+                }
+                old = to[".certfleet/" one "/current"]
+                if (old !~ /^[A-Za-z0-9._-]+$/) old = "-"
+                safety = bad(".certfleet/" one) || (one in mode) && bad(one) ? "doubtful" : "safe"
+                print plan[i], old, links, safety
+            }
+        }
+    ' "$work/plan" -)
+    [ -n "$found" ] || fail staging 'the directory cannot be listed'
 }
 
 # Makes a version of the staged files of $one, and sees what it would replace: that goes into a list.
 compare() {
     live=$directory/$one
-    if [ -z "$all_safe" ]; then
+    if [ "$safety" != safe ]; then
         safe "$base/$one" && { [ ! -e "$live" ] && [ ! -L "$live" ] || safe "$live"; } || {
             refuse "$error"
             return
         }
     fi
-    ours="$ours $one"
-    listing=''
-    [ ! -d "$live" ] || listing=$(ls -ln "$live" 2>/dev/null)$newline
-    foreign='' missing='' seen=''
+    seen=''
     for file in $files; do
-        if [ -e "$live/$file" ]; then
-            seen=yes
-            [ -f "$live/$file" ] || {
-                refuse "$live/$file is not a file"
-                return
-            }
-        fi
-        case $listing in
-            *" $file -> ../.certfleet/$one/current/$file$newline"*) ;;
-            *" $file$newline"* | *" $file -> "*) foreign=yes ;;
-            *) missing=yes ;;
-        esac
+        [ -e "$live/$file" ] || continue
+        seen=yes
+        [ -f "$live/$file" ] || {
+            refuse "$live/$file is not a file"
+            return
+        }
     done
-    old=''
-    [ ! -L "$base/$one/current" ] || old=$(readlink "$base/$one/current")
-    plain "$old" && [ -d "$base/$one/$old/" ] || foreign=yes
+    plain "$old" && [ -d "$base/$one/$old/" ] || links=foreign
+    describe
+    if [ "$layout/$named" = 'include/?' ]; then
+        refuse "$conf is not ours: move it away"
+        return
+    fi
     # Whoever put a newer one there knows more than we do: another controller, or we before a restore.
-    if [ -n "$seen" ] && [ -z "$foreign" ] && [ "$force" != force ] &&
+    if [ -n "$seen" ] && [ "$links" != foreign ] && [ "$force" != force ] &&
         number "${old%%-*}" && number "${version%%-*}" && [ "${old%%-*}" -gt "${version%%-*}" ]; then
         record newer "$one" "$version" "$old" ''
         return
     fi
+    ours="$ours $one"
     keep "$work/in/$one" "$one" "$version" || fail staging "$error"
     before=$old
-    case $recovered in *" $one:"*) before=${recovered##*" $one:"} && before=${before%% *} ;; esac
+    case $recovered in *" $one:"*) before=${recovered##*" $one:"} && before=${before%%:*} ;; esac
+    case $written in
+        *" $one "*)
+            # Cut between its rename and that of `current`, or edited.
+            [ "$named" = "$old" ] || [ "$links" != ours ] || links=missing
+            [ "$named" = "$version" ] || [ ! -d "$base/$one/$named/" ] || before=$named
+            ;;
+    esac
 
     if [ -z "$seen" ]; then
-        new="$new $one:$version:-:fix"
-    elif [ -n "$foreign" ]; then
+        new="$new $one:$version:-:new"
+    elif [ "$links" = foreign ]; then
         copy_live
     elif [ "$version" != "$old" ] || [ "$version" != "$before" ]; then
-        replace="$replace $one:$version:$before:${missing:+fix}"
-    elif [ -n "$missing" ]; then
-        new="$new $one:$version:-:fix"
+        replace="$replace $one:$version:$before:$links"
+    elif [ "$links" = missing ]; then
+        new="$new $one:$version:-:new"
     else
         same="$same $one:$version:-:"
     fi
@@ -468,7 +624,6 @@ compare() {
 # switched to; also those of earlier runs, which may have had other orders. Without an owner or a group the
 # modes alone close what was open.
 grant() {
-    [ -n "$ours" ] || return 0
     [ "$key_owner" != - ] || key_owner=''
     [ "$key_group" != - ] || key_group=''
     error=$(
@@ -489,6 +644,17 @@ grant() {
     ) || fail staging "$error"
 }
 
+# The paths of these versions, to have the disk hold them.
+all_of() {
+    for entry in "$@"; do
+        split "$entry"
+        for file in '' $files; do
+            printf '%s ' ".certfleet/$one/$version/$file"
+        done
+        printf '%s ' ".certfleet/$one"
+    done
+}
+
 # What is under D/N by certbot's hand or anybody's becomes a version of ours, to take it over from there.
 copy_live() {
     wanted=$version
@@ -505,7 +671,7 @@ copy_live() {
 # nginx judges the new pairs alone, before anything in use is touched. Not with an nginx before 1.19.5: it
 # cannot be kept from opening the real error log.
 alone() {
-    command -v nginx >/dev/null || return 0
+    [ -n "$new$replace" ] && command -v nginx >/dev/null || return 0
     case $(nginx -h 2>&1 </dev/null) in *' -e filename'*) ;; *) return 0 ;; esac
     step 'the test of the new pairs'
     # If nginx does not like this small config without any pair in it, it cannot tell us anything.
@@ -521,18 +687,18 @@ alone() {
     replace=$good
 }
 
+# One server may have many pairs: that is less work for nginx than many servers.
 judge() {
     rm -rf "$work/alone" && mkdir "$work/alone" || return 1
     {
         echo 'pid pid; events {} http { access_log off; client_body_temp_path t1; proxy_temp_path t2;'
-        echo 'fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;'
+        echo 'fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5; server { listen unix:socket;'
         for entry in "$@"; do
             split "$entry"
-            echo "server { listen unix:socket ssl; server_name $one;"
             echo "ssl_certificate ../../$one/$version/fullchain.pem;"
-            echo "ssl_certificate_key ../../$one/$version/privkey.pem; }"
+            echo "ssl_certificate_key ../../$one/$version/privkey.pem;"
         done
-        echo '}'
+        echo '} }'
     } >"$work/alone/nginx.conf"
     run sh -c 'cd "$1" && exec nginx -t -q -e stderr -p ./ -c ./nginx.conf' sh "$work/alone"
 }
@@ -540,17 +706,16 @@ judge() {
 # Names that are not there yet replace nothing, so they come first and are never taken back: a config that
 # names them already cannot even be tested without.
 put_new() {
+    [ -n "$new" ] || return 0
+    step 'the new names'
+    go $new && end_sync || fail staging "$error"
     good=''
     for entry in $new; do
         split "$entry"
-        if link "$version" "$base/$one/current" && fix_links "$one"; then
-            good="$good $entry"
-        else
-            refuse "$error"
-        fi
+        fix_links && good="$good $entry" || refuse "$error"
     done
     new=$good
-    [ -z "$new" ] || { sync_names $new && error=$(sync "$directory" 2>&1); } || fail staging "$error"
+    error=$(sync "$directory" 2>&1) || fail staging "$error"
 }
 
 broken() {
@@ -560,31 +725,36 @@ broken() {
     done
 }
 
-# Switches all in $replace, or those of them with which the config test passes; they are in $switched.
+# Switches all in $replace, or those of them with which the config test passes; they are in $switched. If it does
+# not pass without them either, it is the host's own fault, and nothing is left to load.
 switch() {
     ready=''
     for entry in $replace; do
         split "$entry"
-        step "the switch of $one"
-        if { [ "$how" != take-over ] || take_over; } && { [ "$how" != fix ] || fix_links "$one"; } &&
-            arm "$entry"; then
-            ready="$ready $entry"
-        else
-            refuse "$error"
-        fi
+        case $how in
+            take-over) take_over ;;
+            missing) fix_links ;;
+        esac && ready="$ready $entry" || refuse "$error"
     done
-    [ -n "$ready" ] || return 0
-    note $ready || fail switch "$error"
-    step 'the config test'
-    if go $ready && run sh -c "$test"; then
+    [ -n "$new$same$ready" ] || return 0
+    step 'the switch'
+    why=''
+    if go $ready; then
+        step 'the config test'
+        run sh -c "$test" || why=${output:-it said nothing}
+        end_sync || why=$error
+    else
+        why=$error
+    fi
+    if [ -z "$why" ]; then
         switched=$ready
         return
     fi
-    why=${error:-$output}
-    back $ready
-    step 'the config test with the old ones'
-    if ! run sh -c "$test"; then
-        broken $ready
+    [ -z "$ready" ] || back $ready
+    if [ -z "$ready" ] || { step 'the config test with the old ones' && ! run sh -c "$test"; }; then
+        # Nobody's fault but the host's: what it uses is as it was.
+        broken $new $same $ready
+        new='' same=''
         return
     fi
     case $ready in
@@ -600,7 +770,7 @@ take_over() {
         error="somebody changed $directory/$one at the same time"
         return 1
     fi
-    link "$old" "$base/$one/current" && fix_links "$one"
+    link "$old" "$base/$one/current" && fix_links
 }
 
 # One bad certificate must not keep the others from being renewed.
@@ -611,7 +781,7 @@ one_by_one() {
         step "the config test of $one"
         if [ $(($(date +%s) - began)) -ge 40 ]; then
             output='one of several certificates was refused, and there was no time to test this one alone'
-        elif ! arm "$entry" || ! go "$entry"; then
+        elif ! { arm "$entry" && begin_sync $armed && end_sync && go "$entry" && end_sync; }; then
             output=$error
             back "$entry"
         elif run sh -c "$test"; then
@@ -637,13 +807,15 @@ load() {
         return
     fi
     record reload - failed - "$why"
+    [ -n "$switched" ] || return
+    back $switched
     for entry in $switched; do
-        back "$entry"
-        record reload-failed "$one" "$version" "$old" "$why"
+        split "$entry" && record reload-failed "$one" "$version" "$old" "$why"
     done
-    # Some of it may have been loaded; what runs should be what is there.
-    [ -z "$switched" ] || { step 'the reload of the old ones' && run sh -c "$reload"; }
     switched=''
+    # Some of it may have been loaded; what runs should be what is there.
+    step 'the reload of the old ones'
+    run sh -c "$reload"
 }
 
 # Whether a reload failed because there is nothing to reload: as systemctl says it, as nginx says it, or
@@ -662,14 +834,28 @@ nothing_runs() {
 
 # Three versions stay, and always the current one, the one before, and what was there before us.
 prune() {
-    kept=0
-    for found in $(ls "$base/$one" | sort -rn); do
-        case $found in 0-*) continue ;; [1-9]*-*) ;; *) continue ;; esac
-        kept=$((kept + 1))
-        [ "$kept" -le 3 ] || [ "$found" = "$version" ] || [ "$found" = "$old" ] ||
-            # Renamed first: a version is there with all its files, or not at all.
-            mv -fT "$base/$one/$found" "$work/$one:$found"
+    listing='' keepers='' gone='' last=''
+    set +f
+    for entry in "$@"; do
+        split "$entry"
+        keepers="$keepers $one/$version $one/$old "
+        for found in "$base/$one"/[1-9]*-*; do
+            listing="$listing$one ${found##*/}$newline"
+        done
     done
+    set -f
+    listing=$(printf '%s' "$listing" | sort -k 1,1 -k 2,2rn)
+    while read -r one found; do
+        [ "$one" = "$last" ] || kept=0
+        last=$one kept=$((kept + 1))
+        [ "$kept" -gt 3 ] || continue
+        case $keepers in *" $one/$found "*) ;; *) gone="$gone $one/$found" ;; esac
+    done <<END
+$listing
+END
+    # Renamed first: a version is there with all its files, or not at all. Of two that are called the same one stays
+    # until the next time.
+    [ -z "$gone" ] || (mkdir "$work/old" && cd "$base" && mv -f $gone "$work/old/") 2>/dev/null
 }
 
 # ---- 7. Putting back what turned out not to be served.
@@ -685,22 +871,29 @@ put_back() {
         elif [ ! -d "$base/$one/$to/" ]; then
             record kept "$one" "$version" "$to" "$base/$one/$to is gone"
         else
+            describe
             ready="$ready $one:$to:$version:"
         fi
         count=$((count - 1))
     done
     read -r last && [ "$last" = end ] || fail input 'the end did not arrive'
     [ -n "$ready" ] || return 0
+    arm $ready && note $ready && begin_sync $armed .certfleet .certfleet/.switch && end_sync ||
+        fail staging "$error"
     trap : HUP INT PIPE TERM
-    note $ready || fail switch "$error"
-    for entry in $ready; do arm "$entry" || fail switch "$error"; done
-    step 'the config test with the old ones'
-    if go $ready && run sh -c "$test"; then
+    why=''
+    if go $ready; then
+        step 'the config test with the old ones'
+        run sh -c "$test" || why=${output:-it said nothing}
+        end_sync || why=$error
+    else
+        why=$error
+    fi
+    if [ -z "$why" ]; then
         step 'the reload of the old ones'
         run sh -c "$reload" || nothing_runs || record reload - failed - "$output"
         for entry in $ready; do split "$entry" && record put-back "$one" "$old" "$version" ''; done
     else
-        why=${error:-$output}
         back $ready
         for entry in $ready; do split "$entry" && record kept "$one" "$old" "$version" "$why"; done
     fi

@@ -12,12 +12,12 @@ use std::time::Duration;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Engine, Event, Listener, StartError};
+use super::{Credential, Engine, Event, Listener, StartError};
 use crate::acme::{self, Glance};
 use crate::config::Config;
 use crate::model::desired::Issuer;
-use crate::model::name::IssuerName;
-use crate::model::plan::Request;
+use crate::model::name::{HostName, IssuerName};
+use crate::model::plan::{Request, minute};
 use crate::model::problem::{Diagnose, Problem, plain};
 use crate::store::Store;
 
@@ -101,7 +101,7 @@ pub async fn check(config: Arc<Config>, stop: impl Future<Output = ()>) -> Vec<F
             findings.push(Finding::fail("everything else", "not tried: told to end", "run it again"));
         }
     }
-    engine.close_sessions().await;
+    engine.doors.close().await;
     findings
 }
 
@@ -117,6 +117,25 @@ fn not_started(error: &StartError) -> Finding {
         StartError::Resolver(error) => Finding::failed("resolver", error),
         StartError::Roots(issuer, error) => Finding::failed(format!("issuer {issuer}: roots"), error),
         StartError::Store(error) => Finding::failed("state", error),
+    }
+}
+
+/// A certificate with which we come to hosts.
+fn of_credential(credential: &Credential, now: Timestamp) -> Finding {
+    let subject = format!("ssh certificate {}", plain(&credential.file.display().to_string()));
+    let hosts: Vec<&str> = credential.hosts.iter().map(HostName::as_str).collect();
+    let ours = format!("with which we come to {}", hosts.join(", "));
+    let until = minute(credential.until);
+    let hint = "have the key signed again (`ssh-keygen -s CA -n USER …`), best by a timer";
+    match () {
+        () if credential.until == Timestamp::MAX => {
+            Finding::ok(subject, format!("{ours}: it holds for ever"))
+        }
+        () if credential.until <= now => Finding::warn(subject, format!("{ours}: it ended on {until}"), hint),
+        () if credential.ends_soon(now) => {
+            Finding::warn(subject, format!("{ours}: it ends on {until}"), hint)
+        }
+        () => Finding::ok(subject, format!("{ours}: it holds until {until}")),
     }
 }
 
@@ -214,7 +233,9 @@ fn space(config: &Config) -> Finding {
 impl Engine {
     async fn try_everything(&self) -> Vec<Finding> {
         let (issuers, hosts) = tokio::join!(self.try_issuers_and_names(), self.try_hosts());
-        issuers.into_iter().chain(hosts).collect()
+        let credentials = super::credentials(&self.config, &self.store.ssh_identity());
+        let credentials = credentials.iter().map(|credential| of_credential(credential, Timestamp::now()));
+        issuers.into_iter().chain(credentials).chain(hosts).collect()
     }
 
     async fn try_issuers_and_names(&self) -> Vec<Finding> {

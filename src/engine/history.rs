@@ -28,6 +28,11 @@ impl Told {
         let _ = self.by.set(author(how));
     }
 
+    /// What has this program run.
+    pub(super) fn how(&self) -> How {
+        self.by.get().map_or(How::Cli, |author| author.how)
+    }
+
     fn entry(&self, event: &Event, now: Timestamp) -> Option<Entry> {
         let new = |what| Entry::new(now, what, self.by.get_or_init(|| author(How::Cli)).clone());
         let of = |what, name: &CertName| Entry { certificate: Some(name.clone()), ..new(what) };

@@ -333,7 +333,7 @@ impl<'a> Pass<'a> {
     }
 
     /// What it came to; what waits is what a new plan would still leave waiting.
-    pub(super) fn end(mut self) -> (Summary, Observed, Apart) {
+    pub(super) fn end(mut self) -> (Summary, State, Observed, Apart) {
         let plan = self.ask(None, None, self.request.issuing, self.request.deploying);
         self.summary.wake = plan.wake();
         self.summary.asks = self.engine.next_question(&self.state);
@@ -344,6 +344,6 @@ impl<'a> Pass<'a> {
                 waiting => self.summary.waiting.push(waiting),
             }
         }
-        (self.summary, self.observed, self.work)
+        (self.summary, self.state, self.observed, self.work)
     }
 }

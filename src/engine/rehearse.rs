@@ -89,7 +89,7 @@ impl Engine {
                 let _ = tokio::time::timeout(LAST_CLEAN_UP, self.clean_up_everything(request)).await;
             }
         }
-        self.close_sessions().await;
+        self.doors.close().await;
         rehearsal
     }
 
@@ -180,7 +180,7 @@ impl Engine {
     }
 
     async fn rehearse_host(&self, host: &Host) -> Result<(), Problem> {
-        let session = self.session(host).await.map_err(|error| Problem::of(&error))?;
+        let session = self.session(host).await.map_err(|error| Problem::of(&*error))?;
         let Tested { broken, missing, closed } =
             session.check(host).await.map_err(|error| Problem::of(&error))?;
         let name = host.name.clone();

@@ -8,6 +8,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use super::doors::Doors;
 use crate::config::Config;
 use crate::deploy::{Inventory, NginxConfig, Place};
 use crate::model::cert::Leaf;
@@ -111,7 +112,9 @@ pub struct Uncovered {
 /// Looks at these hosts, all at the same time.
 pub async fn scan(config: &Config, state: &State, hosts: &BTreeSet<HostName>) -> Vec<HostScan> {
     let scans = hosts.iter().filter_map(|name| config.desired.hosts.get(name));
-    let mut scans = join_all(scans.map(|host| one(config, state, host))).await;
+    let doors = Doors::default();
+    let mut scans = join_all(scans.map(|host| one(config, &doors, state, host))).await;
+    doors.close().await;
     let mut places: BTreeMap<Fingerprint, BTreeSet<HostName>> = BTreeMap::new();
     for scan in &scans {
         for found in &scan.certificates {
@@ -127,7 +130,7 @@ pub async fn scan(config: &Config, state: &State, hosts: &BTreeSet<HostName>) ->
     scans
 }
 
-async fn one(config: &Config, state: &State, host: &Host) -> HostScan {
+async fn one(config: &Config, doors: &Doors, state: &State, host: &Host) -> HostScan {
     let mut scan = HostScan {
         host: host.name.clone(),
         problem: None,
@@ -137,7 +140,7 @@ async fn one(config: &Config, state: &State, host: &Host) -> HostScan {
         unreadable: Vec::new(),
         cut: false,
     };
-    match look(config, host).await {
+    match look(config, doors, host).await {
         Ok((nginx, inventory)) => {
             let servers = match nginx {
                 NginxConfig::Text(text) => nginx::servers(&text),
@@ -157,9 +160,9 @@ async fn one(config: &Config, state: &State, host: &Host) -> HostScan {
     scan
 }
 
-async fn look(config: &Config, host: &Host) -> Result<(NginxConfig, Inventory), Problem> {
+async fn look(config: &Config, doors: &Doors, host: &Host) -> Result<(NginxConfig, Inventory), Problem> {
     let identity = config.store.join("ssh").join("id_ed25519");
-    let session = super::deploy::open(config, &identity, host).await.map_err(|error| Problem::of(&error))?;
+    let session = doors.session(config, &identity, host).await.map_err(|error| Problem::of(&*error))?;
     let looked = async {
         let nginx = session.nginx_config(host).await?;
         let mut places = BTreeSet::from([(Place::Folders, host.directory.clone())]);
@@ -183,7 +186,6 @@ async fn look(config: &Config, host: &Host) -> Result<(NginxConfig, Inventory), 
         Ok::<_, crate::deploy::InstallError>((nginx, inventory))
     }
     .await;
-    session.close().await;
     looked.map_err(|error| Problem::of(&error))
 }
 

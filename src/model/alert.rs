@@ -1,9 +1,29 @@
-//! What people are told: how bad it is, of what, what happens next, what to do.
+//! What people are told: how bad it is, of what, what happens next, what to do; to whom, and when again.
+//!
+//! [`findings`] are what is wrong by the facts; those with one cause are one [`Condition`]; a condition that lasts
+//! is an [`Alert`], and [`step`] is the ladder that it climbs. All of it is pure: what was told is a fact of
+//! [`Memory`], which the store keeps.
+
+mod condition;
+mod expiry;
+mod finding;
+mod hosts;
+mod ladder;
+mod letters;
+mod memory;
+mod watching;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::name::{CertName, HostName};
+pub use condition::{Condition, conditions};
+pub use expiry::level_of;
+pub use finding::{ChainEnd, Circumstances, Ending, Finding, findings};
+pub use ladder::{next_step, step};
+pub use letters::{delivered, due_letters, failed, next_letter};
+pub use memory::{Ack, AckError, Affected, Alert, Letter, Memory, Runner, Told, Trouble};
+pub use watching::{JOURNAL, passed};
 
 /// How bad it is, from bad to worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

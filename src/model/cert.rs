@@ -85,6 +85,18 @@ impl Leaf {
     }
 }
 
+/// Subject (its common name, or the whole of it, made safe to show) and validity of a certificate of an authority.
+pub fn authority(der: &[u8]) -> Result<(String, Timestamp, Timestamp), ParseError> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| ParseError::NotX509)?;
+    let time = |at: x509_parser::time::ASN1Time| {
+        Timestamp::from_second(at.timestamp()).map_err(|_| ParseError::BadTime)
+    };
+    let subject = certificate.subject();
+    let common_name = subject.iter_common_name().next().and_then(|name| name.as_str().ok());
+    let name = plain(&common_name.map_or_else(|| subject.to_string(), str::to_owned));
+    Ok((name, time(certificate.validity().not_before)?, time(certificate.validity().not_after)?))
+}
+
 /// base64url(authority key identifier) + "." + base64url(serial), RFC 9773 section 4.1.
 fn ari_id(certificate: &X509Certificate<'_>) -> Option<String> {
     let key = certificate.iter_extensions().find_map(|extension| match extension.parsed_extension() {

@@ -20,6 +20,8 @@ pub struct Desired {
     pub issuers: BTreeMap<IssuerName, Issuer>,
     /// The names of the DNS accounts.
     pub dns: BTreeSet<DnsAccountName>,
+    /// The time between two passes of the daemon.
+    pub interval: SignedDuration,
 }
 
 impl Desired {
@@ -143,8 +145,8 @@ pub struct Host {
     pub sudo: bool,
     /// The host through whose SSH server this one is reached.
     pub via: Option<HostName>,
-    /// The private key to log in with; `None` is `ssh/id_ed25519` in the store.
-    pub identity: Option<PathBuf>,
+    /// The private keys to log in with, in the order in which they are tried; none is `ssh/id_ed25519` in the store.
+    pub identity: Vec<PathBuf>,
     /// Pinned host keys, as `ssh-ed25519 AAAA…`; empty = by `known_hosts`.
     pub host_key: Vec<String>,
     /// Known-hosts files that are asked when nothing is pinned, first to last.
@@ -153,12 +155,64 @@ pub struct Host {
     pub access: KeyAccess,
     /// Absolute directory on the host that certificates are installed in.
     pub directory: String,
+    /// How the web server's configuration finds them there.
+    pub layout: Layout,
+    /// Files that are made for each certificate beside the usual four.
+    pub files: Vec<MadeFile>,
     /// Command that tests the web server's configuration.
     pub test: String,
     /// Command that makes the web server load the new certificates.
     pub reload: String,
     /// Addresses that are probed; empty = every address of the host at port 443.
     pub verify: Vec<SocketAddr>,
+}
+
+/// How a web server's configuration finds the files of a certificate on its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// At fixed paths, as certbot has them: `NAME/fullchain.pem` and `NAME/privkey.pem`.
+    #[default]
+    Directory,
+    /// Also by a file `NAME.conf` to include, which names the key and the chain of one version: whoever reads
+    /// it at any moment gets both of the same.
+    Include,
+}
+
+/// A file that is made for each certificate out of what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeFile {
+    /// Its name: letters, digits, `.`, `_` and `-`; none of the usual four.
+    pub name: String,
+    /// What is in it, one after the other; never empty.
+    pub parts: Vec<Part>,
+}
+
+/// What belongs to a certificate, as PEM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The private key.
+    Privkey,
+    /// The leaf and the certificates that lead to its root.
+    Fullchain,
+    /// The leaf.
+    Cert,
+    /// The certificates that lead to its root.
+    Chain,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Privkey, Self::Fullchain, Self::Cert, Self::Chain];
+
+    /// Its name, in certs.toml and on hosts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Privkey => "privkey",
+            Self::Fullchain => "fullchain",
+            Self::Cert => "cert",
+            Self::Chain => "chain",
+        }
+    }
 }
 
 /// Who can read the files of a certificate on a host; the default is nobody but the user that installs them.

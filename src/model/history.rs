@@ -83,6 +83,10 @@ pub enum What {
     AccountRegistered,
     /// A version or an account was taken over from another program.
     Imported,
+    /// Somebody was told of an alert.
+    Told,
+    /// Somebody has taken an alert on.
+    Acknowledged,
     /// Something that a newer certfleet wrote.
     #[serde(other)]
     Other,
@@ -103,6 +107,8 @@ impl What {
             Self::CleanUpFailed => "clean-up-failed",
             Self::AccountRegistered => "account-registered",
             Self::Imported => "imported",
+            Self::Told => "told",
+            Self::Acknowledged => "acknowledged",
             Self::Other => "other",
         }
     }
@@ -142,7 +148,7 @@ pub struct Author {
 }
 
 /// What had certfleet run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum How {
     /// Somebody at the command line.

@@ -39,7 +39,7 @@ pub fn renews_at(
             let chosen = after(start, start.duration_until(end).mul_f64(share(certificate, version)));
             // A CA whose windows are always in the past would have us issue without end; one that
             // suggests too late a window is outranked by the actual end.
-            let earliest = after(version.not_before, (life / 20).min(SignedDuration::from_hours(6)));
+            let earliest = after(version.not_before, breather(version));
             let latest = before(version.not_after, life / 4);
             (chosen.max(earliest).min(latest), Rule::Ari(explanation))
         }
@@ -53,11 +53,23 @@ pub fn renews_at(
     (at.min(version.not_after), rule)
 }
 
+/// No schedule replaces what was issued just before: by a clock that is months ahead of the CA's everything is
+/// due the moment that it comes.
+pub fn settled_at(version: &Version, now: Timestamp) -> Timestamp {
+    // By a clock that has been set back since, it says nothing.
+    if version.issued_at > now { Timestamp::MIN } else { after(version.issued_at, breather(version)) }
+}
+
 /// The CA's window, when it speaks of this version.
 fn window(version: &Version, info: Option<&RenewalInfo>) -> Option<(Timestamp, Timestamp, Option<String>)> {
     let info = info.filter(|info| info.fingerprint == version.fingerprint)?;
     let (start, end) = info.window.filter(|(start, end)| start <= end)?;
     Some((start, end, info.explanation.clone()))
+}
+
+/// How long a version is used at least.
+fn breather(version: &Version) -> SignedDuration {
+    (life(version) / 20).min(SignedDuration::from_hours(6))
 }
 
 /// The whole validity of a version; never negative.
@@ -210,6 +222,16 @@ mod tests {
         };
         let moments: std::collections::BTreeSet<_> = (0..20).map(due).collect();
         assert!(moments.len() > 15);
+    }
+
+    #[test]
+    fn what_was_issued_just_before_is_kept_by_a_clock_that_is_ahead() {
+        let ahead = Version { issued_at: at(61 * DAY), ..version(0, 90 * DAY) };
+        assert_eq!(settled_at(&ahead, at(61 * DAY)), at(61 * DAY + 6 * HOUR));
+        // The clock is right again.
+        assert_eq!(settled_at(&ahead, at(HOUR)), Timestamp::MIN);
+        let honest = version(0, 90 * DAY);
+        assert!(settled_at(&honest, at(DAY)) < renews_at(&certificate(None), &honest, None).0);
     }
 
     #[test]

@@ -82,10 +82,6 @@ fn escape(text: &str) -> String {
             escaped.push('\\');
         }
         escaped.push(c);
-        // Names no one, even for a reader that knows no backslash.
-        if c == '@' {
-            escaped.push('\u{200b}');
-        }
     }
     escaped
 }
@@ -117,7 +113,7 @@ mod tests {
     #[test]
     fn nothing_in_a_text_is_markup() {
         assert_eq!(escape("a_b *c* [x](javascript:)"), r"a\_b \*c\* \[x\]\(javascript\:\)");
-        assert_eq!(escape("@everyone <@1> <#2>"), "\\@\u{200b}everyone \\<\\@\u{200b}1\\> \\<\\#2\\>");
+        assert_eq!(escape("@everyone <@1> <#2>"), r"\@everyone \<\@1\> \<\#2\>");
         assert_eq!(escape("https://evil.example/"), r"https\://evil.example/");
         assert_eq!(escape(r"\"), r"\\");
         assert_eq!(in_code("a`b"), "a'b");

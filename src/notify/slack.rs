@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(cut_escaped("<<<<", 100), "&lt;&lt;&lt;&lt;");
         for limit in [4, 10, 150] {
             let shown = cut_escaped(&"<".repeat(1000), limit);
-            assert!(shown.len() <= limit && shown.trim_end_matches('…').len() % 4 == 0, "{shown}");
+            assert!(shown.len() <= limit && shown.trim_end_matches('…').len().is_multiple_of(4), "{shown}");
         }
     }
 }

@@ -141,7 +141,7 @@ fn since(since: Timestamp, at: Timestamp) -> String {
     let seconds = at.duration_since(since).as_secs().max(0);
     let lasted = match seconds {
         ..3600 => format!("{} min", seconds / 60),
-        ..172_800 => format!("{} h", seconds / 3600),
+        3600..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
     };
     if seconds < 60 { minute(since) } else { format!("{}, {lasted} ago", minute(since)) }

@@ -94,13 +94,13 @@ impl AccountLock {
 
 /// A locked file with a note beside it that says who we are.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     file: File,
     note: PathBuf,
 }
 
 impl Held {
-    fn take(path: &Path, doing: &str, now: Timestamp) -> Result<Self, LockError> {
+    pub(super) fn take(path: &Path, doing: &str, now: Timestamp) -> Result<Self, LockError> {
         let note = path.with_extension(match path.extension() {
             Some(extension) => format!("{}.holder", extension.to_string_lossy()),
             None => "holder".to_owned(),

@@ -1,6 +1,8 @@
 //! certs.toml: the reference at the top of the repository, and every kind of mistake.
 
+mod alert;
 mod corpus;
+mod daemon;
 mod hostile;
 mod local;
 mod providers;

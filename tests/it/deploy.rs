@@ -2,6 +2,8 @@
 
 mod connecting;
 mod faults;
+mod identities;
+mod known_hosts;
 mod outcomes;
 
 use std::fs;
@@ -63,10 +65,12 @@ fn wanted(host: &Host) -> desired::Host {
         access: Default::default(),
         sudo: false,
         local: false,
-        identity: Some(host.identity.clone()),
+        identity: vec![host.identity.clone()],
         host_key: vec![host.host_key.clone()],
         known_hosts: Vec::new(),
         directory: host.live.display().to_string(),
+        layout: Default::default(),
+        files: Vec::new(),
         test: host.test_command.clone(),
         reload: host.reload_command.clone(),
         verify: vec![host.tls()],
@@ -85,7 +89,6 @@ fn bundle(name: &str, version: u32, pair: &Pair) -> Bundle {
         fingerprint: Fingerprint::of(&der),
         force: false,
         privkey: pair.key.clone().into(),
-        fullchain: format!("{}{}", pair.leaf, pair.chain),
         cert: pair.leaf.clone(),
         chain: pair.chain.clone(),
     }
@@ -153,15 +156,17 @@ impl Prove for Look {
     }
 }
 
+fn login(host: &desired::Host) -> Login {
+    Login { identity: host.identity.clone(), passphrase: None, via: None }
+}
+
 async fn session(host: &desired::Host) -> Session {
-    Session::open(host, Login::with(host.identity.as_deref().unwrap()))
-        .await
-        .unwrap_or_else(|error| panic!("{error:?}"))
+    Session::open(host, login(host)).await.unwrap_or_else(|error| panic!("{error:?}"))
 }
 
 /// The error of an attempt to connect.
 fn refused(host: &desired::Host) -> ConnectError {
-    match wait(Session::open(host, Login::with(host.identity.as_deref().unwrap()))) {
+    match wait(Session::open(host, login(host))) {
         Ok(_) => panic!("connected"),
         Err(error) => error,
     }

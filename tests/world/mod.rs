@@ -17,6 +17,8 @@ pub(crate) mod ports;
 pub(crate) mod powerdns;
 pub(crate) mod process;
 pub(crate) mod sshd;
+pub(crate) mod tools;
+pub(crate) mod web;
 
 use std::fmt::Write as _;
 use std::fs;

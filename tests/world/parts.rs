@@ -110,6 +110,17 @@ pub(crate) fn ssh() -> Result<Program, String> {
     find_or_fetch("ssh", "openssh-client", "usr/bin/ssh")
 }
 
+/// The library that gives a program, and no other, another time.
+pub(crate) fn faketime() -> Result<PathBuf, String> {
+    let file = format!("usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", env::consts::ARCH);
+    let installed = Path::new("/").join(&file);
+    if installed.is_file() {
+        return Ok(installed);
+    }
+    let remedy = "sudo apt-get install libfaketime";
+    fetch(&Wanted { package: "libfaketime", file: &file, suite: None, remedy }).map(|found| found.path)
+}
+
 /// The copier that comes with it.
 pub(crate) fn scp() -> Result<Program, String> {
     find_or_fetch("scp", "openssh-client", "usr/bin/scp")
@@ -198,7 +209,7 @@ struct Wanted<'a> {
     remedy: &'a str,
 }
 
-fn find_or_fetch(name: &str, package: &str, file: &str) -> Result<Program, String> {
+pub(super) fn find_or_fetch(name: &str, package: &str, file: &str) -> Result<Program, String> {
     if let Some(path) = find(name) {
         return Ok(Program { path, libraries: None });
     }
@@ -226,7 +237,7 @@ fn fetch(wanted: &Wanted<'_>) -> Result<Program, String> {
 }
 
 /// Makes a folder unless it is there; it appears when it is complete. `make` gets a folder to work in.
-fn once(
+pub(super) fn once(
     folder: &Path,
     wanted: &Path,
     make: impl FnOnce(&Path) -> Result<PathBuf, String>,
@@ -478,7 +489,7 @@ fn library_folders(root: &Path) -> Vec<PathBuf> {
 }
 
 /// Where cargo builds: `$CARGO_TARGET_DIR`, else the folder above this very program that is called target.
-fn build_folder() -> Result<PathBuf, String> {
+pub(super) fn build_folder() -> Result<PathBuf, String> {
     if let Some(folder) = env::var_os("CARGO_TARGET_DIR") {
         return std::path::absolute(folder).map_err(|e| format!("$CARGO_TARGET_DIR: {e}"));
     }

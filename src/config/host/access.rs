@@ -1,6 +1,28 @@
-//! Who can read keys on a host.
+//! With which keys we come to a host, and who can read keys on it.
+
+use std::path::PathBuf;
 
 use crate::kind::Refusal;
+use crate::kind::{OneOrMore, Remedy, Section};
+
+/// As many keys as fit, with a certificate for most of them, into what sshd lets one try (MaxAuthTries).
+const IDENTITIES: usize = 3;
+
+/// The private keys to log in with.
+pub(super) fn identity(section: &mut Section<'_>) -> Option<Vec<PathBuf>> {
+    let OneOrMore(mut paths) = section.optional("identity")?;
+    let mut once = std::collections::BTreeSet::new();
+    paths.retain(|path: &PathBuf| once.insert(path.clone()));
+    if paths.len() > IDENTITIES {
+        section.mistake(
+            section.at(),
+            format!("`identity` has {} keys, and hosts hang up on who tries so many", paths.len()),
+            Remedy::Hint(format!("name those that the host lets in, {IDENTITIES} at most")),
+        );
+        return None;
+    }
+    Some(paths)
+}
 
 /// The owner or group of files: a name of letters, as useradd makes them, or a number.
 pub(super) fn owner(text: &str) -> Result<String, Refusal> {

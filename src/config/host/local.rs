@@ -48,7 +48,7 @@ pub(super) fn this_machine(host: Host, sudo: bool) -> Host {
         user: if root { "root".to_owned() } else { format!("#{}", geteuid().as_raw()) },
         sudo: sudo && !root,
         via: None,
-        identity: None,
+        identity: Vec::new(),
         host_key: Vec::new(),
         known_hosts: Vec::new(),
         ..host

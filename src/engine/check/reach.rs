@@ -238,7 +238,7 @@ impl Engine {
         let subject = |what: &str| format!("host {}: {what}", host.name);
         let session = match self.session(host).await {
             Ok(session) => session,
-            Err(error) => return vec![Finding::failed(subject("login"), &error)],
+            Err(error) => return vec![Finding::failed(subject("login"), &*error)],
         };
         let way = match host.local {
             true => "this machine, no login is needed".to_owned(),

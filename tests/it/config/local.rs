@@ -25,13 +25,13 @@ fn a_table_with_its_kind_is_enough() {
     let config = read(LOCAL).unwrap();
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     let host = config.desired.hosts.values().next().unwrap();
-    assert!(host.local && !host.sudo && host.via.is_none() && host.identity.is_none());
+    assert!(host.local && !host.sudo && host.via.is_none() && host.identity.is_empty());
     assert_eq!((host.directory.as_str(), host.verify.len()), ("/etc/letsencrypt/live", 0));
     // What the defaults say of SSH is for the other hosts.
     let defaults = "[host-defaults]\nuser = \"deploy\"\nport = 2222\nidentity = \"/key\"\n[host.here]";
     let config = read(&LOCAL.replace("[host.here]", defaults)).unwrap();
     let host = config.desired.hosts.values().next().unwrap();
-    assert!(!host.sudo && host.user != "deploy" && host.port == 22 && host.identity.is_none());
+    assert!(!host.sudo && host.user != "deploy" && host.port == 22 && host.identity.is_empty());
 }
 
 #[test]

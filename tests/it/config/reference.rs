@@ -32,7 +32,7 @@ fn parsed(text: &str) -> Config {
 
 /// All that two files can differ in; the revision follows the text, not its meaning.
 fn meaning(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
-    let Desired { mut certificates, hosts, issuers, dns: _ } = config.desired.clone();
+    let Desired { mut certificates, hosts, issuers, dns: _, interval: _ } = config.desired.clone();
     for certificate in certificates.values_mut() {
         certificate.revision.clear();
     }
@@ -46,7 +46,8 @@ fn meaning(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
         .collect();
     let rest =
         (config.store.clone(), config.daemon.clone(), config.nameservers.clone(), config.groups.clone());
-    (certificates, hosts, issuers, accounts, rest)
+    let told = (format!("{:?}", config.channels), config.alert_order.clone(), config.heartbeat.clone());
+    (certificates, hosts, issuers, accounts, rest, told)
 }
 
 #[test]
@@ -70,6 +71,8 @@ fn every_line_of_it_can_be_uncommented() {
     assert!(matches!(certificate.renew_before, Some(Margin::Time(_))));
     assert!(config.desired.hosts.values().all(|host| host.host_key.len() == 1 && host.verify.len() == 2));
     assert_eq!(config.nameservers.len(), 2);
+    assert_eq!((config.channels.len(), config.alert_order.len()), (certfleet::notify::KINDS.len(), 1));
+    assert!(config.heartbeat.is_some());
 }
 
 #[test]
@@ -96,7 +99,7 @@ fn every_default_has_its_documented_value() {
     assert_eq!(certificate.verify_names, ["www.example.org".parse().unwrap()]);
     let host = config.desired.hosts.values().next().unwrap();
     assert_eq!((host.address.as_str(), host.port, host.user.as_str()), ("web1", 22, "root"));
-    assert_eq!((host.identity.as_ref(), host.host_key.len(), host.verify.len()), (None, 0, 0));
+    assert_eq!((host.identity.len(), host.host_key.len(), host.verify.len()), (0, 0, 0));
     assert_eq!(
         host.known_hosts,
         [Path::new("/etc/certfleet/known_hosts"), Path::new("/etc/ssh/ssh_known_hosts")]

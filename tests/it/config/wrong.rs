@@ -88,7 +88,7 @@ fn unknown_keys_and_tables_are_named() {
         ("[host.web1]", "[resolver]\nnameserver = []", "did you mean \"nameservers\"?"),
         ("[host.web1]", "[store]\npaths = 'x'", "did you mean \"path\"?"),
         ("[host.web1]", "[host-default]", "unknown table \"host-default\", did you mean \"host-defaults\"?"),
-        ("[host.web1]", "[alert.ops]", "unknown table \"alert\""),
+        ("[host.web1]", "[alarm.ops]", "unknown table \"alarm\", did you mean \"alert\"?"),
         ("[host.web1]", "[host.a.example.org]", "a name with dots is written in quotes"),
     ] {
         wrong(&with(table, line), part);
@@ -354,6 +354,8 @@ fn values_out_of_range_are_refused() {
     wrong(&host("[store]\npath = '~/certfleet'"), "are not expanded");
     wrong(&host("identity = '$HOME/.ssh/id'"), "are not expanded");
     wrong(&host("identity = ''"), "a path cannot be empty");
+    wrong(&host("identity = []"), "`identity` cannot be empty");
+    wrong(&host("identity = ['/a', '/b', '/c', '/d']"), "hosts hang up on who tries so many");
     wrong(&host("known-hosts = []"), "`known-hosts` cannot be empty");
 }
 

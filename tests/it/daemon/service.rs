@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use super::{DEPLOYED, Daemon, NAME, STORED};
 use crate::tool::certfleet;
 use crate::world::World;
+use crate::world::pebble::Behaviour;
 
 #[test]
 fn it_is_ready_before_the_first_pass_and_tells_where_it_stands_after_it() {
@@ -26,7 +27,10 @@ fn it_is_ready_before_the_first_pass_and_tells_where_it_stands_after_it() {
     daemon.eventually("the status", || daemon.status().starts_with(&next));
     assert!(!daemon.told().iter().any(|line| line.starts_with("WATCHDOG")), "nobody asked for that");
     let history = certfleet(&config, &["history", "--json"]).ended(0).json();
-    assert!(history.as_array().unwrap().iter().any(|entry| entry["by"]["how"] == "daemon"), "{history}");
+    assert!(
+        history["entries"].as_array().unwrap().iter().any(|entry| entry["by"]["how"] == "daemon"),
+        "{history}"
+    );
     daemon.end().ended(0);
 }
 
@@ -71,13 +75,14 @@ fn a_second_daemon_ends_at_once_and_names_the_first() {
 
 #[test]
 fn what_it_starts_does_not_inherit_the_service_managers_socket() {
-    let world = World::builder().start().unwrap();
+    let believing = Behaviour { always_valid: true, ..Behaviour::default() };
+    let world = World::builder().pebble(believing).start().unwrap();
     let (hook, seen) = (world.dir.path().join("hook"), world.dir.path().join("seen"));
     fs::write(&hook, format!("#!/bin/sh\nenv >> {}\n", seen.display())).unwrap();
     let mut command = std::process::Command::new("chmod");
     assert!(command.arg("755").arg(&hook).status().unwrap().success());
     let config = world
-        .config(&format!("[dns.hook]\nprovider = \"exec\"\ncommand = {hook:?}\n{STORED}dns = \"hook\"\n"))
+        .config(&format!("[dns.hook]\nprovider = \"exec\"\ncommand = {hook:?}\npropagation-check = \"off\"\n{STORED}dns = \"hook\"\n"))
         .unwrap();
     let daemon = Daemon::of(&world, &config);
     daemon.end().ended(0);

@@ -100,7 +100,7 @@ fn a_key_that_is_not_let_in_says_which_line_to_add() {
     let host = world.host("edge");
     let stranger = Identity::make(&world.dir.path().join("stranger")).unwrap();
     let mut wanted = wanted(host);
-    wanted.identity = Some(stranger.file.clone());
+    wanted.identity = vec![stranger.file.clone()];
     let error = refused(&wanted);
     assert_eq!(error.code(), "ssh.auth");
     assert!(error.hint().unwrap().contains(&stranger.public), "{error:?}");
@@ -119,10 +119,10 @@ fn a_key_that_is_not_let_in_says_which_line_to_add() {
         .args(["-q", "-t", "ed25519", "-N", "secret", "-f"])
         .arg(&locked))
     .unwrap();
-    wanted.identity = Some(locked);
+    wanted.identity = vec![locked];
     let error = refused(&wanted);
     assert!(matches!(error, ConnectError::Identity(IdentityError::Encrypted { .. })), "{error:?}");
-    wanted.identity = Some(stranger.file.with_extension("pub"));
+    wanted.identity = vec![stranger.file.with_extension("pub")];
     fs::set_permissions(stranger.file.with_extension("pub"), fs::Permissions::from_mode(0o600)).unwrap();
     let error = refused(&wanted);
     assert!(matches!(error, ConnectError::Identity(IdentityError::NotAKey { .. })), "{error:?}");
@@ -137,7 +137,7 @@ fn keys_of_all_kinds_log_in() {
     for kind in ["ed25519", "ecdsa", "rsa"] {
         let public = key_of_kind(&world, kind);
         fs::write(&authorized, format!("{public}\n")).unwrap();
-        wanted.identity = Some(world.dir.path().join(format!("host_{kind}")));
+        wanted.identity = vec![world.dir.path().join(format!("host_{kind}"))];
         wait(async { session(&wanted).await.close().await });
     }
 }

@@ -3,6 +3,7 @@
 use std::process::{Child, Command};
 
 use crate::tool::{command, finish};
+use crate::world::host::Script;
 use crate::world::made::write_private;
 use crate::world::parts;
 use crate::world::process::run;
@@ -69,6 +70,87 @@ fn a_way_that_ends_is_told_with_the_place_where_it_ends() {
         .ended(1)
         .said("is reached via `core`")
         .said("refuses connections");
+}
+
+#[test]
+fn hosts_behind_the_same_one_share_the_connection_to_it() {
+    let world = world(&["core", "edge", "east", "west"]);
+    let config = world.config(&CERTIFICATE.replace("\"cdn\"", "\"edge\", \"east\", \"west\"")).unwrap();
+    for name in ["edge", "east", "west"] {
+        edit(&config, &format!("[host.{name}]\n"), &format!("[host.{name}]\nvia = \"core\"\n"));
+    }
+    let connections = || world.hosts.iter().map(Host::connections).collect::<Vec<_>>();
+
+    certfleet(&config, &["renew"]).ended(0);
+    assert_eq!(connections(), [1, 1, 1, 1]);
+    certfleet(&config, &["scan"]);
+    assert_eq!(connections()[0], 3, "one more, and one for itself: {:?}", connections());
+    certfleet(&config, &["check"]);
+    assert_eq!(connections()[0], 4);
+
+    // One attempt for all of them, and all say where the way ends.
+    let core = world.host("core");
+    fs::write(core.root.join("ssh/authorized_keys"), "").unwrap();
+    let ran = certfleet(&config, &["deploy", "--force"]).ended(1);
+    for name in ["edge", "east", "west"] {
+        let says = format!("`{name}` is reached via `core`, and that is not to be had");
+        assert!(ran.err.contains(&says), "{}", ran.err);
+    }
+    assert_eq!(core.sshd.log().matches("Failed publickey").count(), 1);
+}
+
+#[test]
+fn a_jump_host_that_dies_on_the_way_is_named() {
+    let world = world(&["core", "edge"]);
+    let (core, edge) = (world.host("core"), world.host("edge"));
+    let config = behind(&world);
+    edge.set_test(Script::Hangs).unwrap();
+    let child = command(&config, &["renew"]).spawn().unwrap();
+    let began = std::time::Instant::now();
+    while edge.tests() == 0 {
+        assert!(began.elapsed() < std::time::Duration::from_secs(30), "no transaction began");
+        std::thread::yield_now();
+    }
+    core.stop_sshd();
+    finish(child).ended(1).said("was lost in").said("so was the one to `core`, through which it goes");
+    assert!(edge.served(NAME).unwrap().expired());
+
+    edge.set_test(Script::Works).unwrap();
+    core.start_sshd().unwrap();
+    certfleet(&config, &["deploy"]).ended(0);
+    assert!(!edge.served(NAME).unwrap().expired());
+}
+
+#[test]
+fn our_own_certificate_is_told_before_it_ends() {
+    let world = world(&["edge"]);
+    let host = world.host("edge");
+    let config = world.config(CERTIFICATE).unwrap();
+    let sign = |validity: &str| {
+        run(parts::ssh_keygen()
+            .unwrap()
+            .command()
+            .args(["-q", "-I", "us", "-n", &host.user, "-V", validity, "-s"])
+            .arg(host.root.join("ssh/host_key"))
+            .arg(host.identity.with_extension("pub")))
+        .unwrap();
+    };
+    let line = |ran: crate::tool::Ran| {
+        let line = ran.out.lines().find(|line| line.contains("-cert.pub")).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{}", ran.out))
+    };
+    sign("-1d:+9d");
+    assert!(line(certfleet(&config, &["check"])).contains("it holds until"));
+    sign("-9d:+1d");
+    assert!(line(certfleet(&config, &["check"])).contains("come to edge: it ends on"));
+    sign("-9d:-1d");
+    assert!(line(certfleet(&config, &["check"])).contains("it ended on"));
+    // It does no harm as long as the key itself is let in.
+    certfleet(&config, &["renew"]).ended(0);
+
+    certfleet(&config, &["host", "setup", "edge"])
+        .ended(0)
+        .printed(&format!("restrict,cert-authority,principals=\"{}\" ssh-ed25519 ", host.user));
 }
 
 #[test]

@@ -86,18 +86,12 @@ fn a_disk_that_takes_no_more_leaves_what_is_there() {
     let place = Place::new(Shell::Dash);
     place.install(&[bundle("a.org", 1, "a1")]);
     // As on a full disk, at each of the tools that need room there.
-    for tool in ["dd", "ln", "mkdir", "cp", "sync"] {
+    for tool in ["awk", "ln", "mkdir", "cp", "sync"] {
         if tool == "cp" {
             // Only needed to take something over.
             install_as_certbot(place.dir.path(), "c.org", &pair_of("c-old")).unwrap();
         }
-        let real = parts::find(tool).unwrap();
-        // It also reads, and that needs no room.
-        let full = format!(
-            "case $* in *bs=*) case $* in *of=*) ;; *) exec {} \"$@\" ;; esac ;; esac\n\
-             echo '{tool}: no room for this' >&2; exit 1",
-            real.display(),
-        );
+        let full = format!("echo '{tool}: no room for this' >&2; exit 1");
         script(&place.path("bin").join(tool), &full);
         let batch = [bundle("a.org", 2, "a2"), bundle("c.org", 2, "c2")];
         let (what, why) = place.stopped(&batch);

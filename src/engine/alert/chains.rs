@@ -1,0 +1,66 @@
+//! What else ends beside leaves: the certificates above them, and the roots that we were told to trust.
+
+use std::path::Path;
+
+use crate::model::alert::{ChainEnd, Ending, Memory};
+use crate::model::cert::authority;
+use crate::model::desired::Desired;
+use crate::store::Store;
+
+use super::Known;
+
+/// Reads the chains of the newest versions, each once.
+pub(super) fn remember(memory: &mut Memory, desired: &Desired, known: &Known, store: &Store) {
+    let newest = |name| known.state.certificates.get(name).and_then(|known| known.newest());
+    let mut chains = std::mem::take(&mut memory.chains);
+    for name in desired.certificates.keys() {
+        let Some((number, version)) = newest(name) else { continue };
+        let end = match chains.remove(&version.fingerprint) {
+            Some(end) => end,
+            None => match store.version(name, number) {
+                Ok(files) => first_end(files.fullchain.as_bytes()),
+                // Whoever needs them says that they cannot be read.
+                Err(_) => continue,
+            },
+        };
+        memory.chains.insert(version.fingerprint, end);
+    }
+}
+
+/// The certificate above the leaf that ends first.
+fn first_end(fullchain: &[u8]) -> Option<ChainEnd> {
+    let mut rest = fullchain;
+    let above = rustls_pemfile::certs(&mut rest).filter_map(Result::ok).skip(1);
+    let ends = above.filter_map(|der| {
+        let (name, _, not_after) = authority(&der).ok()?;
+        Some(ChainEnd { name, not_after })
+    });
+    ends.min_by_key(|end| end.not_after)
+}
+
+/// When the files of roots end that certs.toml names: with the last root in each.
+pub(super) fn endings(desired: &Desired) -> Vec<Ending> {
+    let mut found = Vec::new();
+    for issuer in desired.issuers.values() {
+        for (key, path) in [("directory-ca", &issuer.directory_ca), ("roots", &issuer.roots)] {
+            let Some(path) = path else { continue };
+            found.extend(ending(path, &format!("`{key}` of [issuer.{}]", issuer.name)));
+        }
+    }
+    found
+}
+
+fn ending(path: &Path, key: &str) -> Option<Ending> {
+    // One that cannot be read is told of by whoever needs it.
+    let bytes = std::fs::read(path).ok()?;
+    let mut rest = bytes.as_slice();
+    let roots = rustls_pemfile::certs(&mut rest).filter_map(Result::ok);
+    let lives = roots.filter_map(|der| authority(&der).ok());
+    let (name, not_before, not_after) = lives.max_by_key(|(_, _, not_after)| *not_after)?;
+    Some(Ending {
+        what: format!("{key}, `{name}` in {},", path.display()),
+        not_before,
+        not_after,
+        remedy: format!("ask who runs that CA for its next root, and add it to {}", path.display()),
+    })
+}
