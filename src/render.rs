@@ -17,7 +17,10 @@ pub use history::{history_json, history_table};
 pub use log::Log;
 pub use progress::Progress;
 pub use rehearsal::{rehearsal_json, rehearsal_text};
-pub use report::{report_json, report_table};
+pub use report::{
+    Verdict, report_check, report_csv, report_html, report_json, report_markdown, report_prometheus,
+    report_table, report_title,
+};
 pub use scan::{scan_json, scan_text};
 pub use standing::{size, standing, tally};
 pub use summary::{summary_json, summary_text};
@@ -81,6 +84,9 @@ pub fn plan_text(plan: &Plan) -> String {
                 for install in installs {
                     let (name, version, lacks) = (&install.certificate, install.version, &install.lacks);
                     let _ = writeln!(text, "  deploy    {name} version {version} to {host}: {lacks}");
+                    if let Some(despite) = &install.despite {
+                        let _ = writeln!(text, "            out of turn, its end is close: {despite}");
+                    }
                 }
             }
         }
@@ -124,6 +130,7 @@ fn action_json(action: &Action) -> Vec<Value> {
                     "certificate": install.certificate,
                     "version": install.version,
                     "because": install.lacks.to_string(),
+                    "despite": install.despite.as_ref().map(ToString::to_string),
                 })
             })
             .collect(),

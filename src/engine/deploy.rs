@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::future::join_all;
 use jiff::Timestamp;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::apart::blocking;
+use super::door::ABREAST;
 use super::{Engine, Event, lock};
 use crate::deploy::{self, Bundle, ConnectError, Deployed, NotProven, Proof, Prove, Session};
 use crate::model::desired::{Certificate, Host};
@@ -18,7 +20,7 @@ use crate::model::observed::{Look, Seen, Served};
 use crate::model::plan::{Install, minute};
 use crate::model::problem::{Blame, Diagnose, Problem};
 use crate::model::state::{Failure, HostFacts, Installed};
-use crate::probe::{self, Question};
+use crate::probe::{self, AddressError, Question, TIMES, Until};
 use crate::store::LoadError;
 
 /// How long a host may take to serve what was just loaded.
@@ -26,8 +28,13 @@ const SERVED_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long an address that was silent before may take to answer, where others do.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
+/// From so many names on, one look at each is enough.
+const MANY: usize = 8;
 /// Between looks at what a host serves after a version was put back.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Problems that a new version had on a host; with others it was never tried there.
+const WANTING: [&str; 4] = ["deploy.refused", "deploy.config-test", "deploy.reload", "deploy.not-served"];
 
 /// What became of one install.
 pub(super) struct Outcome {
@@ -48,6 +55,17 @@ pub(super) enum Result {
     Pending(Problem),
     /// Not installed, or put back.
     Failed(Problem),
+    /// The connection ended in the midst of it: only a look can tell.
+    Unknown(Problem),
+}
+
+/// Why nothing is known of a transaction.
+#[derive(Clone)]
+enum Unheard {
+    /// It was never begun.
+    NotBegun(Problem),
+    /// It was begun.
+    Lost(Problem),
 }
 
 /// A version cannot be taken from the store.
@@ -90,26 +108,26 @@ impl Engine {
     ) -> Vec<Outcome> {
         let host = &self.config.desired.hosts[name];
         let began = Instant::now();
-        let mut results: BTreeMap<CertName, std::result::Result<Deployed, Problem>> = BTreeMap::new();
+        let mut results: BTreeMap<CertName, std::result::Result<Deployed, Unheard>> = BTreeMap::new();
         let mut bundles = Vec::new();
         for install in &installs {
             match blocking(|| self.bundle(install, force)) {
                 Ok(bundle) => bundles.push(bundle),
                 Err(error) => {
-                    results.insert(install.certificate.clone(), Err(Problem::of(&error)));
+                    let problem = Unheard::NotBegun(Problem::of(&error));
+                    results.insert(install.certificate.clone(), Err(problem));
                 }
             }
         }
-        let prover = Prover { engine: self, unseen: unseen(&before), before, seen: Mutex::default() };
+        let prover = Prover::new(self, before, &bundles);
         if !bundles.is_empty() {
             match self.install(host, &bundles, &prover).await {
                 Ok(deployed) => {
                     results.extend(deployed.into_iter().map(|(name, deployed)| (name, Ok(deployed))))
                 }
-                Err(problem) => {
-                    results.extend(
-                        bundles.iter().map(|bundle| (bundle.certificate.clone(), Err(problem.clone()))),
-                    );
+                Err(unheard) => {
+                    let names = bundles.iter().map(|bundle| bundle.certificate.clone());
+                    results.extend(names.map(|name| (name, Err(unheard.clone()))));
                 }
             }
         }
@@ -143,10 +161,13 @@ impl Engine {
         host: &Host,
         bundles: &[Bundle],
         prover: &Prover<'_>,
-    ) -> std::result::Result<Vec<(CertName, Deployed)>, Problem> {
-        let session = self.session(host).await.map_err(|error| Problem::of(&*error))?;
+    ) -> std::result::Result<Vec<(CertName, Deployed)>, Unheard> {
+        let session = self.session(host).await.map_err(|error| Unheard::NotBegun(Problem::of(&*error)))?;
         let result = deploy::deploy(&session, host, bundles, prover).await;
-        result.map_err(|error| Problem::of(&error))
+        result.map_err(|error| match error.may_have_switched() {
+            true => Unheard::Lost(Problem::of(&error)),
+            false => Unheard::NotBegun(Problem::of(&error)),
+        })
     }
 
     /// The connection to a host; one for all its transactions of a pass.
@@ -183,7 +204,7 @@ impl Engine {
         host: &HostName,
         installs: Vec<Install>,
         bundles: &[Bundle],
-        mut results: BTreeMap<CertName, std::result::Result<Deployed, Problem>>,
+        mut results: BTreeMap<CertName, std::result::Result<Deployed, Unheard>>,
         mut seen: BTreeMap<CertName, Vec<Look>>,
         took: Duration,
     ) -> Vec<Outcome> {
@@ -213,7 +234,7 @@ impl Engine {
                     Result::Failed(problem) if put_back => {
                         Event::PutBack(certificate.clone(), host.clone(), version, problem.clone())
                     }
-                    Result::Failed(problem) => {
+                    Result::Failed(problem) | Result::Unknown(problem) => {
                         Event::DeployFailed(certificate.clone(), host.clone(), version, problem.clone())
                     }
                 });
@@ -236,7 +257,7 @@ fn note(
     facts: &mut HostFacts,
     version: VersionNumber,
     fingerprint: Option<Fingerprint>,
-    result: std::result::Result<Deployed, Problem>,
+    result: std::result::Result<Deployed, Unheard>,
     now: Timestamp,
 ) -> Result {
     let installed =
@@ -244,7 +265,7 @@ fn note(
     match result {
         Ok(Deployed::Served { proof }) => {
             facts.installed = installed(false);
-            facts.failure = None;
+            (facts.failure, facts.rejected) = (None, None);
             if !proof.addresses.is_empty() {
                 facts.proven_at = Some(now);
             }
@@ -252,21 +273,41 @@ fn note(
         }
         Ok(Deployed::Pending { problem }) => {
             facts.installed = installed(true);
-            facts.failure = None;
+            (facts.failure, facts.rejected) = (None, None);
             Result::Pending(problem)
         }
-        Ok(Deployed::RolledBack { problem } | Deployed::Failed { problem }) | Err(problem) => {
-            let earlier = facts.failure.take();
-            facts.failure = Some(Failure {
-                count: earlier.as_ref().map_or(1, |failure| failure.count.saturating_add(1)),
-                first: earlier.map_or(now, |failure| failure.first),
-                last: now,
-                problem: problem.clone(),
-                revision: String::new(),
-            });
+        Ok(Deployed::RolledBack { problem }) => {
+            facts.rejected = Some(version);
+            failed(facts, &problem, now);
             Result::Failed(problem)
         }
+        Ok(Deployed::Failed { problem }) => {
+            if WANTING.contains(&problem.code.as_str()) {
+                facts.rejected = Some(version);
+            }
+            failed(facts, &problem, now);
+            Result::Failed(problem)
+        }
+        Err(Unheard::NotBegun(problem)) => {
+            failed(facts, &problem, now);
+            Result::Failed(problem)
+        }
+        Err(Unheard::Lost(problem)) => {
+            failed(facts, &problem, now);
+            Result::Unknown(problem)
+        }
     }
+}
+
+fn failed(facts: &mut HostFacts, problem: &Problem, now: Timestamp) {
+    let earlier = facts.failure.take();
+    facts.failure = Some(Failure {
+        count: earlier.as_ref().map_or(1, |failure| failure.count.saturating_add(1)),
+        first: earlier.map_or(now, |failure| failure.first),
+        last: now,
+        problem: problem.clone(),
+        revision: String::new(),
+    });
 }
 
 /// Proves by handshakes what a host serves.
@@ -277,6 +318,37 @@ struct Prover<'a> {
     /// What was seen before the transaction.
     before: BTreeMap<CertName, Vec<Look>>,
     seen: Mutex<BTreeMap<CertName, Vec<Look>>>,
+    /// How often in a row each name must be seen to serve what it should.
+    times: u32,
+    /// Where the host is looked at, each with the turns to look.
+    doors: OnceCell<Vec<(SocketAddr, Semaphore)>>,
+}
+
+impl<'a> Prover<'a> {
+    fn new(engine: &'a Engine, before: BTreeMap<CertName, Vec<Look>>, bundles: &[Bundle]) -> Self {
+        let names = |bundle: &Bundle| {
+            let certificate = &engine.config.desired.certificates.get(&bundle.certificate);
+            certificate.map_or(0, |certificate| certificate.verify_names.len())
+        };
+        // One reload loaded them all: many names, each seen once, say as much of a server as one name seen often.
+        let times = if bundles.iter().map(names).sum::<usize>() >= MANY { 1 } else { TIMES };
+        Self {
+            engine,
+            unseen: unseen(&before),
+            before,
+            seen: Mutex::default(),
+            times,
+            doors: OnceCell::new(),
+        }
+    }
+
+    async fn doors(&self, host: &Host) -> std::result::Result<&[(SocketAddr, Semaphore)], AddressError> {
+        let look_up = || async {
+            let addresses = probe::addresses(host).await?;
+            Ok(addresses.into_iter().map(|address| (address, Semaphore::new(ABREAST))).collect())
+        };
+        self.doors.get_or_try_init(look_up).await.map(Vec::as_slice)
+    }
 }
 
 /// The certificates that were looked for and not an answer was had.
@@ -321,14 +393,15 @@ impl Prove for Prover<'_> {
         if certificate.verify_names.is_empty() {
             return Ok(Proof { addresses: Vec::new(), after: Duration::ZERO });
         }
-        let addresses = probe::addresses(host)
-            .await
-            .map_err(|error| NotProven::Unreachable(Box::new(Problem::of(&error))))?;
+        let doors =
+            self.doors(host).await.map_err(|error| NotProven::Unreachable(Box::new(Problem::of(&error))))?;
         let observer = &self.engine.observer;
         let roots = observer.roots(certificate);
-        let places: Vec<(SocketAddr, &Domain)> = addresses
+        let places: Vec<(SocketAddr, &Semaphore, &Domain)> = doors
             .iter()
-            .flat_map(|address| certificate.verify_names.iter().map(move |name| (*address, name)))
+            .flat_map(|(address, turns)| {
+                certificate.verify_names.iter().map(move |name| (*address, turns, name))
+            })
             .collect();
         // Where nothing answered before either, silence says nothing against what others serve.
         let was_silent = |(address, domain): (SocketAddr, &Domain)| {
@@ -336,12 +409,13 @@ impl Prove for Prover<'_> {
             let mut before = before.filter(|look| (look.address, &look.name) == (address, domain));
             before.any(|look| matches!(look.seen, Seen::Unreachable(_)))
         };
-        let all_silent = places.iter().all(|place| was_silent(*place));
-        let looks = join_all(places.iter().map(|&(address, domain)| async move {
+        let all_silent = places.iter().all(|&(address, _, domain)| was_silent((address, domain)));
+        let looks = join_all(places.iter().map(|&(address, turns, domain)| async move {
             let question = Question { address, name: domain, key: Some(certificate.key), roots };
             let patient = all_silent || !was_silent((address, domain));
             let within = if patient { SERVED_WITHIN } else { HEARD_WITHIN };
-            observer.probe.until_serves(question, *fingerprint, within, Timestamp::now).await
+            let until = Until { fingerprint: *fingerprint, times: self.times, within, turns };
+            observer.probe.until_serves(question, until, Timestamp::now).await
         }))
         .await;
         let all: Vec<Look> = looks.iter().map(|look| look.clone().unwrap_or_else(|last| last)).collect();

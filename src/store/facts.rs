@@ -101,10 +101,11 @@ impl Store {
     pub fn save_config_refused(&self, refused: Option<&ConfigRefused>) -> Result<(), SaveError> {
         self.check_same()?;
         let path = self.root.join(CONFIG_REFUSED);
-        Ok(match refused {
+        match refused {
             Some(refused) => files::write(&path, &document::encode(refused), Survives::PowerCut)?,
             None => files::remove(&path)?,
-        })
+        }
+        Ok(())
     }
 
     /// Whether the daemon goes on with an old configuration, and why.
@@ -208,6 +209,10 @@ pub(super) fn load(store: &Store, now: Timestamp) -> Result<Loaded, LoadError> {
         }
     }
     (loaded.state.debts, loaded.unreadable_debts) = store.debts()?;
+    match store.passes() {
+        Ok(passes) => loaded.state.passes = passes,
+        Err(error) => loaded.warnings.push(Problem::of(&error)),
+    }
     loaded.state.unreadable.clone_from(&loaded.unreadable);
     loaded.state.unreadable_hosts.clone_from(&loaded.unreadable_hosts);
     if let Some(fact) = newest_fact(&loaded.state)

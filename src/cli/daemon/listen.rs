@@ -125,12 +125,9 @@ where
     let mut connections = JoinSet::new();
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        let stream = match accept().await {
-            Ok(stream) => stream,
-            Err(_) => {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
+        let Ok(stream) = accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
         };
         while connections.try_join_next().is_some() {}
         let pages = pages.clone();
