@@ -220,6 +220,9 @@ pub struct HostFacts {
     /// How deploying failed since it last worked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// The version that was tried there last and found wanting; none when it has worked since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<VersionNumber>,
 }
 
 /// A version on a host.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{AddressReport, CertReport, HostReport, HostStanding, Report, Serving, Standing};
+use super::{AddressReport, CertReport, HostReport, HostStanding, Report, Serving};
 use crate::model::alert::Level;
 use crate::model::name::{CertName, HostName};
 
@@ -90,12 +90,7 @@ impl Report {
 impl CertReport {
     /// How urgent it is, with all its hosts.
     pub fn urgency(&self, now: Timestamp) -> Option<Level> {
-        let standing = match self.standing {
-            Standing::Expired => Some(Level::Critical),
-            Standing::Blocked | Standing::Failing | Standing::Missing => Some(Level::Warning),
-            // The next pass renews it.
-            Standing::Due | Standing::Valid => None,
-        };
+        let standing = self.standing.urgency();
         let hosts = self.hosts.iter().map(|host| host.urgency(now));
         hosts
             .chain(self.stored_end().map(|end| ending(end.not_before, end.not_after, now)))

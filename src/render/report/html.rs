@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
-use super::{day, last_pass, left, orphan, place, report_title, standings};
+use super::{day, last_pass, left, orphan, place, report_title, standings, urgency_of};
 use crate::model::alert::Level;
 use crate::model::name::HostName;
 use crate::model::plan::minute;
@@ -75,7 +75,7 @@ fn tiles(report: &Report) -> Markup {
     let urgent = numbers.emergency + numbers.critical;
     html! {
         dl.tiles {
-            div.tile.next {
+            div.tile.next.(numbers.next_end.as_ref().map_or("", |end| emphasis(urgency_of(end, now)))) {
                 dt { "Next end" }
                 @match &numbers.next_end {
                     Some(end) => {
@@ -149,7 +149,9 @@ fn card(certificate: &CertReport, now: Timestamp) -> Markup {
         section.card.(urgency) {
             div.head {
                 h3 { (certificate.name) }
-                span.word.(urgency) { (certificate.standing.as_str()) }
+                span.word.(class(certificate.standing.urgency())) { (certificate.standing.as_str()) }
+                @let unwell = unwell(certificate, now);
+                @if !unwell.is_empty() { span.word.(urgency) { "hosts: " (unwell) } }
             }
             @if has_others {
                 p.soft { "for " @for (at, domain) in certificate.domains.iter().enumerate() {
@@ -200,7 +202,7 @@ fn hosts(certificate: &CertReport, now: Timestamp) -> Markup {
     shown.sort_by_key(|host| Reverse(host.urgency(now)));
     html! {
         @if certificate.hosts.is_empty() { p.soft { "Kept in the store only: no hosts." } }
-        @if !few { p.soft { (standings(certificate)) } }
+        @if !few { p.soft { (standings(&certificate.hosts)) } }
         @if !shown.is_empty() {
             table.hosts {
                 thead { tr { th { "Host" } th { "Standing" } th { "Serves until" } th { "Left" } th { "Looked at" } } }
@@ -224,7 +226,7 @@ fn host_row(host: &HostReport, now: Timestamp) -> Markup {
             td { span.word.(class(host.urgency(now))) { (host.standing.as_str()) } }
             @match serving {
                 Some(serving) => {
-                    td.until data-label="serves until" {
+                    td.until data-label="until" {
                         (minute(serving.not_after))
                         @if let Some(why) = &serving.distrust { ", not trusted: " (why) }
                     }
@@ -257,6 +259,14 @@ fn told(host: Option<&HostName>, problem: &ProblemReport) -> Markup {
     }
 }
 
+/// How many hosts that are not well stand where.
+fn unwell(certificate: &CertReport, now: Timestamp) -> String {
+    // What serves the newest version is no better than that; its own word says it.
+    let unwell = |host: &&HostReport| host.standing != HostStanding::Serving && host.urgency(now).is_some();
+    let unwell = certificate.hosts.iter().filter(unwell).cloned();
+    standings(&unwell.collect::<Vec<_>>())
+}
+
 /// Text in which what is between backticks is to be typed.
 fn commands(text: &str) -> Markup {
     html! {
@@ -264,6 +274,11 @@ fn commands(text: &str) -> Markup {
             @if at % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
+}
+
+/// A class for what is well without one.
+fn emphasis(level: Option<Level>) -> &'static str {
+    level.map_or("", |level| class(Some(level)))
 }
 
 fn class(level: Option<Level>) -> &'static str {
