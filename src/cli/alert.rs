@@ -134,7 +134,7 @@ async fn try_channel(name: &str, channel: &Arc<dyn Channel>, now: Timestamp) -> 
         level: Level::Warning,
         at: now,
         since: now,
-        code: "alert.test".to_owned(),
+        code: "alerts.test".to_owned(),
         title: format!("certfleet can reach you by `{name}`"),
         subjects: Vec::new(),
         more: 0,
