@@ -2,6 +2,7 @@
 //!
 //! The JSON form is an interface: fields are added, never renamed.
 
+mod held;
 mod host;
 mod standing;
 mod urgency;
