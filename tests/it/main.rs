@@ -4,6 +4,7 @@
 mod world;
 
 mod acme;
+mod alert;
 mod architecture;
 mod certificates;
 mod chaos;
@@ -24,8 +25,10 @@ mod planner_properties;
 mod providers;
 mod reference;
 mod report;
+mod rollout;
 mod scan;
 mod scenarios;
+mod systemd;
 mod together;
 mod tool;
 mod transaction;
