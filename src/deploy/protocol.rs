@@ -283,12 +283,8 @@ fn settings(host: &Host) -> String {
         Layout::Directory => "directory",
         Layout::Include => "include",
     };
-    let mut lines = format!(
-        "{} {} {mode:04o} {:04o} {layout}",
-        word(owner),
-        word(group),
-        host.access.directory_mode()
-    );
+    let mut lines =
+        format!("{} {} {mode:04o} {:04o} {layout}", word(owner), word(group), host.access.directory_mode());
     for MadeFile { name, parts } in &host.files {
         let parts: Vec<&str> = parts.iter().map(|part| part.word()).collect();
         lines.push_str(&format!(" {name}={}", parts.join(",")));

@@ -28,7 +28,8 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn files(&self) -> Vec<MadeFile> {
-        let made = |(name, parts): &(&str, &[Part])| MadeFile { name: (*name).to_owned(), parts: parts.to_vec() };
+        let made =
+            |(name, parts): &(&str, &[Part])| MadeFile { name: (*name).to_owned(), parts: parts.to_vec() };
         self.files.iter().map(made).collect()
     }
 }

@@ -214,7 +214,7 @@ fn files_are_judged_as_openssh_judges_them() {
     };
     let good = ["-n", &address];
     let several = format!("other.example,{address}");
-    let cases: Vec<(&str, Vec<&str>, Option<Vec<String>>)> = vec![
+    let cases = [
         ("one key", vec!["ed25519"], None),
         ("ecdsa and rsa", vec!["ecdsa", "rsa"], None),
         ("keys of all kinds", vec!["rsa", "ecdsa", "ed25519"], None),

@@ -91,10 +91,8 @@ fn killed_at(past: &Place, shell: Shell, call: usize) -> bool {
     };
     let place = Place::copy_of(past, shell);
     let find_tools = place.path("bin");
-    let tools: BTreeMap<_, _> = TOOLS
-        .into_iter()
-        .map(|tool| (tool, fs::read_link(find_tools.join(tool)).ok()))
-        .collect();
+    let tools: BTreeMap<_, _> =
+        TOOLS.into_iter().map(|tool| (tool, fs::read_link(find_tools.join(tool)).ok())).collect();
     place.kill_at(call);
     let conversation = Conversation::install(&place.host, &batch()).unwrap();
     place.run(conversation);
