@@ -11,6 +11,8 @@ mod world;
 mod delay;
 #[path = "fleet/deploy.rs"]
 mod deploy;
+#[path = "fleet/idle.rs"]
+mod idle;
 #[path = "fleet/issue.rs"]
 mod issue;
 #[path = "fleet/still.rs"]
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
     for count in [100, 1_000, 10_000] {
         table.line(&format!("nothing due, {count} certificates"), || still::line(count));
     }
+    table.line("idle daemon, 10 certificates, 4 hosts", idle::line);
     if table.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

@@ -14,19 +14,21 @@ mod kinds;
 mod log;
 mod owner;
 mod providers;
+mod receive;
+mod renew;
+mod report;
 mod revoke;
 mod scan;
 mod select;
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 
 use select::{select, unknown};
@@ -34,12 +36,9 @@ use select::{select, unknown};
 use crate::config::{self, Config, LoadError};
 use crate::engine::{Engine, Listener, Observer, Summary};
 use crate::model::history::How;
-use crate::model::name::HostName;
-use crate::model::observed::Observed;
-use crate::model::plan::{Action, Deploying, Issuing, Request, Waiting, plan};
+use crate::model::plan::{Action, Request, Waiting, plan};
 use crate::model::problem::Problem;
-use crate::model::report;
-use crate::render::{self, Log, Progress};
+use crate::render::{self, Log, Progress, Verdict};
 use crate::store::{Loaded, Store};
 
 /// How a command ended; the numbers are an interface.
@@ -55,6 +54,8 @@ pub enum Exit {
     Attention,
     /// Gave up waiting for a lock. Status 4.
     Locked,
+    /// What a monitoring system makes of the report: `report --check` alone ends with its codes.
+    Verdict(Verdict),
 }
 
 impl From<Exit> for ExitCode {
@@ -65,6 +66,7 @@ impl From<Exit> for ExitCode {
             Exit::Usage => 2,
             Exit::Attention => 3,
             Exit::Locked => 4,
+            Exit::Verdict(verdict) => verdict.code(),
         })
     }
 }
@@ -93,6 +95,9 @@ for its next attempt, the rest went on; 2 usage or configuration; 3 a person is 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The daemon: pass after pass, issue what is due, deploy what hosts lack
+    ///
+    /// Stays in the foreground. SIGHUP loads certs.toml again and makes a pass; SIGTERM ends it in order, a second
+    /// one at once. A second daemon on the same store ends with 4.
     Run {
         /// End after one pass (for a systemd timer or cron)
         #[arg(long)]
@@ -101,9 +106,9 @@ enum Command {
     /// What a pass would do, and why, and why not; changes nothing
     Plan(Selection),
     /// Issue what is due and deploy what hosts lack, for the named certificates or all
-    Renew(Renew),
+    Renew(renew::Renew),
     /// Push what the store has; no CA involved
-    Deploy(Deploy),
+    Deploy(renew::Deploy),
     /// Have the CA revoke a certificate; the next pass replaces it
     Revoke(revoke::Arguments),
     /// Our accounts at the issuers
@@ -113,7 +118,7 @@ enum Command {
     #[command(subcommand)]
     Host(host::HostCommand),
     /// The expiry report: every certificate, where it stands, what each host serves
-    Report(ReportArgs),
+    Report(report::ReportArgs),
     /// The DNS providers; with NAME a table for certs.toml, and the rights that it needs
     Providers(kinds::KindArgs),
     /// The alert channels; with NAME a table for certs.toml, and what it needs
@@ -139,6 +144,9 @@ enum Command {
     Alert(alert::AlertCommand),
     /// The audit log: who did what, when, and what came of it
     History(history::HistoryArgs),
+    /// One transaction for this machine, asked for on standard input; certfleet-local.socket starts it, as root
+    #[command(hide = true)]
+    LocalReceive,
     /// Completions for a shell, to be put where it looks for them
     Completions(help::Completions),
     /// The manual page; with --output all of them, for packages
@@ -157,61 +165,6 @@ struct Selection {
     /// Certificates by name, or domains: every certificate that has it, else those whose wildcard covers it
     #[arg(value_name = "NAME|DOMAIN")]
     names: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-struct Renew {
-    #[command(flatten)]
-    selection: Selection,
-    /// Issue now, due or not
-    #[arg(long)]
-    force: bool,
-    /// Issue even beyond the number of equal certificates that the CA is known to allow
-    #[arg(long, requires = "force")]
-    override_limits: bool,
-    /// Replace a certificate that visitors trust by one that they would not
-    #[arg(long)]
-    allow_downgrade: bool,
-    /// Only issue
-    #[arg(long)]
-    no_deploy: bool,
-    /// Try all named, due or not, and change nothing: at Let's Encrypt's staging the whole order, elsewhere up
-    /// to valid authorizations; then connect to each host and run its config test
-    #[arg(long, conflicts_with_all = ["force", "allow_downgrade"])]
-    dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-struct Deploy {
-    #[command(flatten)]
-    selection: Selection,
-    /// Only to this host; may be given more than once
-    #[arg(long = "host", value_name = "HOST")]
-    hosts: Vec<String>,
-    /// Everywhere, also where another valid certificate is served
-    #[arg(long)]
-    force: bool,
-    /// Replace a certificate that visitors trust by one that they would not
-    #[arg(long)]
-    allow_downgrade: bool,
-}
-
-#[derive(Debug, Args)]
-struct ReportArgs {
-    /// How to print it
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
-    /// Look at the hosts now, in place of what the last pass saw
-    #[arg(long)]
-    live: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Table,
-    /// For programs
-    Json,
 }
 
 /// A command that could not begin: said on standard error, ends with its exit code.
@@ -245,14 +198,22 @@ pub fn main() -> ExitCode {
 
 /// Runs the command given by these arguments, the first of which is the name of the program.
 pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
-    let cli = Cli::parse_from(args);
+    let args: Vec<_> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return report::misused(&error, &args),
+    };
     let service = matches!(cli.command, Command::Run { .. });
     let journal = log::begin(service);
+    let check = matches!(&cli.command, Command::Report(args) if args.check);
+    let refused = |refusal: Refusal| {
+        complain(&refusal.text);
+        if check { report::unknown_verdict(&refusal.text) } else { refusal.exit }
+    };
     if cli.command.is_of_the_store()
         && let Err(refusal) = owner::go_on_as_owner(cli.config.as_deref())
     {
-        complain(&refusal.text);
-        return refusal.exit.into();
+        return refused(refusal).into();
     }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if service {
@@ -261,15 +222,9 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
     }
     let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&render::error_chain(&error));
-            return Exit::Failed.into();
-        }
+        Err(error) => return refused(Refusal::failed(&error)).into(),
     };
-    let exit = runtime.block_on(run(cli, journal)).unwrap_or_else(|refusal| {
-        complain(&refusal.text);
-        refusal.exit
-    });
+    let exit = runtime.block_on(run(cli, journal)).unwrap_or_else(refused);
     // A resolver thread of the system may still be waiting for a dead server: nobody waits for it.
     runtime.shutdown_background();
     exit.into()
@@ -289,6 +244,9 @@ async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
         }
         (path, _) => path.map_err(|error| Refusal::config(&error))?,
     };
+    if matches!(cli.command, Command::LocalReceive) {
+        return Ok(receive::run(&path));
+    }
     let config = config::load(&path).map_err(|error| Refusal::config(&error))?;
     for warning in &config.warnings {
         complain(&warning.to_string());
@@ -304,7 +262,8 @@ async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
         Command::Account(what) => output.account(config, &what).await,
         Command::Host(what) => output.host(config, &what).await,
         Command::Report(args) => output.report(config, &args).await,
-        // These need no configuration, so they have been answered above.
+        // Answered above: these have no use for what is in the configuration.
+        Command::LocalReceive => Ok(receive::run(&path)),
         Command::Providers(args) => providers::ALL.run(&args, output.json),
         Command::Channels(args) => channels::ALL.run(&args, output.json),
         Command::Completions(args) => Ok(help::completions(&args)),
@@ -325,42 +284,6 @@ struct Output {
 }
 
 impl Output {
-    async fn renew(&self, config: Config, args: &Renew) -> Result<Exit, Refusal> {
-        if args.dry_run {
-            return self.dry_run(config, args).await;
-        }
-        let request = Request {
-            only: select(&config, &args.selection)?,
-            issuing: if args.force { Issuing::Forced(Timestamp::now()) } else { Issuing::Due },
-            deploying: if args.no_deploy { Deploying::No } else { Deploying::Lacking },
-            allow_downgrade: args.allow_downgrade,
-            override_limits: args.override_limits,
-            ..Request::default()
-        };
-        self.pass(config, request).await
-    }
-
-    async fn deploy(&self, config: Config, args: &Deploy) -> Result<Exit, Refusal> {
-        let mut hosts = BTreeSet::new();
-        for name in &args.hosts {
-            let host = config.desired.hosts.keys().find(|host| host.as_str() == name);
-            hosts.insert(
-                host.cloned().ok_or_else(|| {
-                    unknown("host", name, config.desired.hosts.keys().map(HostName::as_str))
-                })?,
-            );
-        }
-        let request = Request {
-            only: select(&config, &args.selection)?,
-            hosts: (!hosts.is_empty()).then_some(hosts),
-            issuing: Issuing::No,
-            deploying: if args.force { Deploying::Forced(Timestamp::now()) } else { Deploying::Lacking },
-            allow_downgrade: args.allow_downgrade,
-            ..Request::default()
-        };
-        self.pass(config, request).await
-    }
-
     async fn pass(&self, config: Config, request: Request) -> Result<Exit, Refusal> {
         self.pass_by(How::Cli, config, request).await
     }
@@ -403,26 +326,6 @@ impl Output {
         let wrong = |waiting: &Waiting| waiting.needs_person() || matches!(waiting, Waiting::Backoff(..));
         let needs = plan.waiting.iter().any(wrong) || plan.actions.iter().any(is_work);
         Ok(if needs || !loaded.unreadable.is_empty() { Exit::Attention } else { Exit::Done })
-    }
-
-    async fn report(&self, config: Config, args: &ReportArgs) -> Result<Exit, Refusal> {
-        let (store, loaded) = read_store(&config)?;
-        let config = Arc::new(config);
-        let observed: Observed = if args.live {
-            let observer = Observer::new(config.clone()).map_err(|error| Refusal::failed(&error))?;
-            observer.observe(store.as_ref(), &loaded.state, &Request::default()).await
-        } else {
-            store.map(|store| store.observed()).unwrap_or_default()
-        };
-        let report = report::report(&config.desired, &loaded.state, &observed, Timestamp::now());
-        if self.json || args.format == Format::Json {
-            let json = render::report_json(&report).map_err(|error| Refusal::failed(&error))?;
-            put(&json);
-        } else {
-            put(render::report_table(&report, std::io::stdout().is_terminal()).trim_end());
-        }
-        let needs = report.needs_attention() || !loaded.unreadable.is_empty();
-        Ok(if needs { Exit::Attention } else { Exit::Done })
     }
 
     /// A person wants to see it all, also what a service would not write down.

@@ -148,6 +148,7 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
     if let Some(daemon) = sole(&mut top, "daemon") {
         config.daemon = Daemon::read(daemon);
     }
+    config.desired.interval = config.daemon.interval;
     if let Some(mut resolver) = sole(&mut top, "resolver") {
         let servers = resolver.parsed_list("nameservers", "\"192.0.2.53\"", |text| address(text, 53));
         config.nameservers = servers.unwrap_or_default().into_iter().map(Spanned::into_inner).collect();

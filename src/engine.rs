@@ -13,6 +13,7 @@ mod clean;
 mod credentials;
 pub mod daemon;
 mod deploy;
+mod door;
 mod doors;
 mod event;
 mod history;
@@ -191,6 +192,10 @@ impl Engine {
             let _ = tokio::time::timeout(LAST_CLEAN_UP, self.clean_up_everything(request)).await;
         }
         self.doors.close().await;
+        let complete = request.is_complete() && !summary.interrupted;
+        if let Err(error) = self.store.note_pass(self.listener.how(), Timestamp::now(), complete) {
+            tracing::warn!("cannot note the end of the pass: {error}");
+        }
         let observed = self.observer.record(&self.store, request, observed);
         *lock(&self.left) = Some(Known { state, observed, ..known });
         Ok(summary)

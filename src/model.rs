@@ -10,6 +10,7 @@ pub mod history;
 pub mod name;
 pub mod observed;
 pub mod pace;
+pub mod passes;
 pub mod plan;
 pub mod problem;
 pub mod report;

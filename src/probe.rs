@@ -24,6 +24,7 @@ use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 
@@ -49,6 +50,19 @@ pub struct Question<'a> {
     pub key: Option<KeyType>,
     /// What the chain should lead to.
     pub roots: &'a Roots,
+}
+
+/// What a server is waited for to serve.
+#[derive(Debug, Clone, Copy)]
+pub struct Until<'a> {
+    /// The leaf.
+    pub fingerprint: Fingerprint,
+    /// How many looks in a row must show it; [`TIMES`] unless other looks say the same of the same server.
+    pub times: u32,
+    /// When to give up.
+    pub within: Duration,
+    /// Whose turn it is to look; nothing is held between looks.
+    pub turns: &'a Semaphore,
 }
 
 /// Makes looks; to be made once and used by all.
@@ -85,32 +99,35 @@ impl Probe {
         self.look_within(question, self.deadline, &now).await
     }
 
-    /// Looks until the leaf with this fingerprint was served three times in a row, within
-    /// `deadline`; the last look tells what was seen, `Err` when it came to nothing.
+    /// Looks until what is waited for was served so many times in a row, within the deadline; the last look tells
+    /// what was seen, `Err` when it came to nothing.
     ///
-    /// Three times, because for a moment after a reload old and new workers both answer.
+    /// In a row, because for a moment after a reload old and new workers both answer. So once another certificate
+    /// was seen, it takes three.
     pub async fn until_serves(
         &self,
         question: Question<'_>,
-        fingerprint: Fingerprint,
-        deadline: Duration,
+        until: Until<'_>,
         now: impl Fn() -> Timestamp + Send + Sync,
     ) -> Result<Look, Look> {
-        let end = Instant::now() + deadline;
-        let mut in_a_row = 0;
+        let end = Instant::now() + until.within;
+        let (mut in_a_row, mut times) = (0, until.times);
         let mut pause = FIRST_PAUSE;
         loop {
+            // Never closed; and if it were, there would be no turns to wait for.
+            let turn = until.turns.acquire().await.ok();
             // Once it is served, the deadline does not cut the counting short.
             let left = end.saturating_duration_since(Instant::now()).max(LAST_CHANCE);
             let look = self.look_within(question, left.min(self.deadline), &now).await;
-            if matches!(&look.seen, Seen::Serving(served) if served.fingerprint == fingerprint) {
+            drop(turn);
+            if matches!(&look.seen, Seen::Serving(served) if served.fingerprint == until.fingerprint) {
                 in_a_row += 1;
                 pause = FIRST_PAUSE;
             } else {
-                in_a_row = 0;
+                (in_a_row, times) = (0, TIMES);
                 pause = (pause * 3 / 2).min(LONGEST_PAUSE);
             }
-            if in_a_row == TIMES {
+            if in_a_row == times {
                 return Ok(look);
             }
             if in_a_row == 0 && Instant::now() + pause >= end {
@@ -236,8 +253,8 @@ fn server_name(name: &Domain) -> ServerName<'static> {
         .expect("a domain is a valid DNS name")
 }
 
-/// So many looks in a row must agree.
-const TIMES: u32 = 3;
+/// So many looks in a row must agree about a server.
+pub const TIMES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// The least time that a look gets.

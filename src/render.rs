@@ -17,7 +17,10 @@ pub use history::{history_json, history_table};
 pub use log::Log;
 pub use progress::Progress;
 pub use rehearsal::{rehearsal_json, rehearsal_text};
-pub use report::{report_json, report_table};
+pub use report::{
+    Verdict, report_check, report_csv, report_html, report_json, report_markdown, report_prometheus,
+    report_table, report_title,
+};
 pub use scan::{scan_json, scan_text};
 pub use standing::{size, standing, tally};
 pub use summary::{summary_json, summary_text};

@@ -10,6 +10,7 @@
 //! hosts/HOST.json                           what we did on a host
 //! txt/<debt>.json                           TXT records to be removed
 //! observed.json                             what the last pass saw: a cache
+//! passes.json                               when the last passes ended
 //! config-refused.json                       why the daemon goes on with an old certs.toml
 //! history.jsonl, history.1.jsonl …         the audit log
 //! alerts.json, alerts.lock                  what people were told, and are to be told
@@ -27,6 +28,7 @@ mod files;
 mod history;
 mod locks;
 mod open;
+mod passes;
 mod versions;
 
 #[cfg(test)]

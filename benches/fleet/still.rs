@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +20,26 @@ use super::{Failed, Line, command};
 
 /// `run --once` over so many certificates, without hosts.
 pub(crate) fn line(count: usize) -> Result<Line, Failed> {
+    let (_world, config) = prepare(count)?;
+    let mut peak = 0;
+    let seconds = super::median(|| {
+        let began = Instant::now();
+        let mut child = command(&config, &["run", "--once"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        while child.try_wait()?.is_none() {
+            peak = peak.max(memory(child.id(), "VmHWM:"));
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(began.elapsed().as_secs_f64())
+    })?;
+    Ok(Line { ours: seconds, others: Vec::new(), note: format!("peak memory {} MB", peak / 1024) })
+}
+
+/// A world and a store with so many certificates of which none is due.
+pub(crate) fn prepare(count: usize) -> Result<(World, PathBuf), Failed> {
     let world = World::builder().start()?;
     let mut tables = String::new();
     for number in 0..count {
@@ -29,21 +50,7 @@ pub(crate) fn line(count: usize) -> Result<Line, Failed> {
     for number in 0..count {
         fill(&store, &format!("n{number}.social.test"), &world.pebble.directory)?;
     }
-    let mut peak = 0;
-    let seconds = super::median(|| {
-        let began = Instant::now();
-        let mut child = command(&config, &["run", "--once"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        while child.try_wait()?.is_none() {
-            peak = peak.max(resident(child.id()));
-            thread::sleep(Duration::from_millis(1));
-        }
-        Ok(began.elapsed().as_secs_f64())
-    })?;
-    Ok(Line { ours: seconds, others: Vec::new(), note: format!("peak memory {} MB", peak / 1024) })
+    Ok((world, config))
 }
 
 /// A certificate with nothing to do for a month.
@@ -89,9 +96,9 @@ fn fill(store: &Store, name: &str, directory: &str) -> Result<(), Failed> {
     Ok(store.save_certificate(&held, &known)?)
 }
 
-/// The most memory a process has had, in KB; zero once it has ended.
-fn resident(pid: u32) -> u64 {
+/// A line of a process's status file, in KB; zero once it has ended.
+pub(crate) fn memory(pid: u32, which: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(which));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Exit, Output, Refusal, Renew, select, told_to_end};
+use super::renew::Renew;
+use super::{Exit, Output, Refusal, select, told_to_end};
 use crate::config::Config;
 use crate::engine::{Engine, Rehearsal};
 use crate::model::plan::{Deploying, Request};

@@ -193,8 +193,8 @@ impl Diagnose for ConnectError {
             )),
             Self::Via { source, .. } => source.hint(),
             Self::Rights { host, .. } => Some(format!(
-                "run certfleet as root, or set `sudo = true` in [host.{host}] (it needs a line in sudoers: \
-                 `certfleet host setup {host}` prints it)"
+                "run `systemctl enable --now certfleet-local.socket`, or certfleet as root, or set `sudo = true` in \
+                 [host.{host}] (it needs a line in sudoers: `certfleet host setup {host}` prints it)"
             )),
             Self::KeyRefused { doubt: Some(doubt), .. } => {
                 Some(format!("{doubt}; have the key signed again, and put the certificate there"))
@@ -234,6 +234,15 @@ pub enum InstallError {
     /// This machine does not start the shell.
     #[error("cannot start /bin/sh for `{host}`, which is this machine")]
     Start {
+        /// The host's name.
+        host: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Root does not listen at its socket.
+    #[error("cannot connect to {}, where root installs certificates for `{host}`", super::relay::SOCKET)]
+    Socket {
         /// The host's name.
         host: String,
         /// Why.
@@ -349,6 +358,8 @@ pub enum Stop {
     Switch,
     /// The input did not arrive as it was sent.
     Input,
+    /// What root allows on this machine is something else.
+    Refused,
 }
 
 impl Stop {
@@ -360,6 +371,7 @@ impl Stop {
             Self::Staging => "the new files cannot be written, what is in use was not changed",
             Self::Switch => "the new version could not be put in place",
             Self::Input => "what was sent did not arrive as it was sent, nothing was changed",
+            Self::Refused => "root does not allow it, nothing was changed",
         }
     }
 }
@@ -380,6 +392,7 @@ impl InstallError {
             "staging" => Stop::Staging,
             "switch" => Stop::Switch,
             "input" => Stop::Input,
+            "refused" => Stop::Refused,
             other => return Self::malformed(host, Malformed::Word(other.to_owned())),
         };
         Self::Stopped { host: host.name.to_string(), what, reason }
@@ -402,7 +415,7 @@ impl Diagnose for InstallError {
         match self {
             Self::NoRandomness(_) => "machine.random",
             Self::Channel { .. } => "ssh.channel",
-            Self::Start { .. } => "deploy.start",
+            Self::Start { .. } | Self::Socket { .. } => "deploy.start",
             Self::NoCommand { .. } => "ssh.command",
             Self::Silent { .. } | Self::TooLong { .. } => "deploy.timeout",
             Self::TooMuch { .. } | Self::Malformed { .. } => "deploy.answer",
@@ -415,6 +428,7 @@ impl Diagnose for InstallError {
             Self::Stopped { what: Stop::Staging, .. } => "deploy.staging",
             Self::Stopped { what: Stop::Switch, .. } => "deploy.switch",
             Self::Stopped { what: Stop::Input, .. } => "deploy.input",
+            Self::Stopped { what: Stop::Refused, .. } => "deploy.rights",
             Self::Reconnect { source, .. } => source.code(),
         }
     }
@@ -450,6 +464,10 @@ impl Diagnose for InstallError {
                  .certfleet/.last-answer in its directory"
                     .into(),
             ),
+            Self::Socket { .. } => Some("`systemctl status certfleet-local.socket` says why".into()),
+            Self::Stopped { what: Stop::Refused, .. } => {
+                Some("`journalctl -u 'certfleet-local@*'` has root's side of it".into())
+            }
             Self::Stopped { what: Stop::Staging, .. } => {
                 Some("make room, or the file system writable".into())
             }

@@ -10,22 +10,25 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep_until};
 
 use super::error::{ConnectError, InstallError};
-use super::ssh::{Exchange, GOODBYE, IDLE};
+use super::protocol::Conversation;
+use super::relay::SOCKET;
+use super::ssh::{Carrier, Exchange, GOODBYE, IDLE};
 use crate::model::desired::Host;
 
 /// What commands get of our environment: the rest may be secrets.
 const PASSED_ON: &[&str] = &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "XDG_RUNTIME_DIR"];
 
-/// Whether we may install anything here; asked before anything is sent.
-pub(super) fn may_install(host: &Host) -> Result<(), ConnectError> {
+/// How we may install something here; asked before anything is sent.
+pub(super) fn way(host: &Host) -> Result<Carrier, ConnectError> {
     if host.sudo || geteuid().is_root() {
-        return Ok(());
+        return Ok(Carrier::Local);
     }
     // What is not there yet is made in the first folder that is.
     let there = Path::new(&host.directory).ancestors().find(|path| path.exists());
-    let open = |path: &Path| accessat(CWD, path, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
-    match there.map(open) {
-        Some(Ok(())) => Ok(()),
+    let open = |path: &Path, access| accessat(CWD, path, access, AtFlags::EACCESS).is_ok();
+    match there {
+        Some(there) if open(there, Access::WRITE_OK | Access::EXEC_OK) => Ok(Carrier::Local),
+        _ if open(Path::new(SOCKET), Access::WRITE_OK) => Ok(Carrier::Socket),
         _ => Err(ConnectError::Rights {
             host: host.name.to_string(),
             user: host.user.clone(),
@@ -34,14 +37,20 @@ pub(super) fn may_install(host: &Host) -> Result<(), ConnectError> {
     }
 }
 
+/// The shell that takes a script from its input.
+pub(super) fn shell(conversation: &Conversation) -> std::process::Command {
+    let mut command = std::process::Command::new("/bin/sh");
+    command.arg("-c").arg(conversation.command()).current_dir("/").env_clear();
+    for name in PASSED_ON {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    command
+}
+
 impl Exchange<'_> {
     /// As [`run`](Self::run), on this machine. At a deadline all that was started is killed.
     pub(super) async fn run_here(&mut self) -> Result<(), InstallError> {
-        let mut command = Command::new("/bin/sh");
-        command.arg("-c").arg(self.conversation.command()).current_dir("/").env_clear();
-        for name in PASSED_ON {
-            command.envs(std::env::var_os(name).map(|value| (name, value)));
-        }
+        let mut command = Command::from(shell(&self.conversation));
         // A group of its own: a Ctrl-C is for us, and a transaction that has begun to switch goes on to its end.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child =

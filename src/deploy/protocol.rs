@@ -40,7 +40,12 @@ pub struct Conversation {
     script: &'static str,
     sudo: bool,
     nonce: String,
+    action: &'static str,
+    count: usize,
+    /// Script, settings and data.
     input: Zeroizing<Vec<u8>>,
+    /// Where the data begin in it.
+    data: usize,
     output: Vec<u8>,
     limit: usize,
 }
@@ -197,21 +202,59 @@ impl Conversation {
         taking(self.script, self.sudo)
     }
 
-    fn new(host: &Host, action: &str, count: usize) -> Result<Self, NoRandomness> {
+    /// What is sent to the one who runs it for us as root: its parameters, and the data. The script and the
+    /// settings are his.
+    pub(super) fn take_request(&mut self) -> Zeroizing<Vec<u8>> {
+        let input = self.take_input();
+        let mut request = Zeroizing::new(Vec::with_capacity(input.len()));
+        request.extend_from_slice(format!("{} {} {}\n", self.action, self.count, self.nonce).as_bytes());
+        request.extend_from_slice(&input[self.data..]);
+        request
+    }
+
+    /// The same seen from there: a conversation without data; `None` if there is no such action.
+    pub(super) fn requested(host: &Host, action: &str, count: usize, nonce: &str) -> Option<Self> {
+        let (script, action) = match action {
+            "install" => (SCRIPT, "install"),
+            "put-back" => (SCRIPT, "put-back"),
+            "check" => (EXAMINE, "check"),
+            "config" => (EXAMINE, "config"),
+            "read" => (EXAMINE, "read"),
+            _ => return None,
+        };
+        Some(Self::assemble(script, host, action, count, nonce.to_owned()))
+    }
+
+    fn new(host: &Host, action: &'static str, count: usize) -> Result<Self, NoRandomness> {
         Self::with(SCRIPT, host, action, count)
     }
 
-    fn with(script: &'static str, host: &Host, action: &str, count: usize) -> Result<Self, NoRandomness> {
+    fn with(
+        script: &'static str,
+        host: &Host,
+        action: &'static str,
+        count: usize,
+    ) -> Result<Self, NoRandomness> {
         let mut random = [0; 16];
         aws_lc_rs::default_provider().secure_random.fill(&mut random).map_err(|_| NoRandomness)?;
-        let nonce: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let nonce = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self::assemble(script, host, action, count, nonce))
+    }
+
+    fn assemble(
+        script: &'static str,
+        host: &Host,
+        action: &'static str,
+        count: usize,
+        nonce: String,
+    ) -> Self {
         // Room for the keys of a big batch: a buffer that grows leaves copies behind.
         let mut input = Zeroizing::new(Vec::with_capacity(script.len() + 4096 + count * 64 * 1024));
         input.extend_from_slice(script.as_bytes());
         input.extend_from_slice(format!("{nonce} {action} {count}\n").as_bytes());
         input.extend_from_slice(settings(host).as_bytes());
-        let limit = OUTPUT_LIMIT + count * RECORD_LIMIT;
-        Ok(Self { script, sudo: host.sudo, nonce, input, output: Vec::new(), limit })
+        let (data, limit) = (input.len(), OUTPUT_LIMIT + count * RECORD_LIMIT);
+        Self { script, sudo: host.sudo, nonce, action, count, input, data, output: Vec::new(), limit }
     }
 
     /// Script and input, to be sent once.

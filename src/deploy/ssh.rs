@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connect::{Client, connect};
 use super::error::{ConnectError, InstallError, NotPutBack};
-use super::local::may_install;
+use super::local::way;
 use super::outcome::Answer;
 use super::protocol::{Conversation, RawRecord, Record};
 use super::{Bundle, PutBack};
@@ -47,11 +47,13 @@ impl Login {
 }
 
 /// What carries transactions to a host.
-enum Carrier {
+pub(super) enum Carrier {
     /// A connection, logged in, its host key matched.
     Ssh(Handle<Client>),
     /// None is needed: the host is this machine.
     Local,
+    /// It is this machine, and root listens at a socket.
+    Socket,
 }
 
 /// The way to one host.
@@ -66,7 +68,7 @@ impl Session {
     /// no more attempts to log in than sshd takes of everybody: hosts lock out who tries more.
     pub async fn open(host: &Host, login: Login) -> Result<Self, ConnectError> {
         let carrier = match host.local {
-            true => may_install(host).map(|()| Carrier::Local)?,
+            true => way(host)?,
             false => Carrier::Ssh(connect(host, &login).await?),
         };
         Ok(Self { carrier, login })
@@ -76,7 +78,7 @@ impl Session {
     pub(super) fn handle(&self) -> Option<&Handle<Client>> {
         match &self.carrier {
             Carrier::Ssh(handle) => Some(handle),
-            Carrier::Local => None,
+            Carrier::Local | Carrier::Socket => None,
         }
     }
 
@@ -171,6 +173,7 @@ impl Session {
         let result = match &self.carrier {
             Carrier::Ssh(handle) => exchange.run(handle).await,
             Carrier::Local => exchange.run_here().await,
+            Carrier::Socket => exchange.run_by_root().await,
         };
         if let Err(
             InstallError::TooMuch { .. } | InstallError::Silent { .. } | InstallError::TooLong { .. },

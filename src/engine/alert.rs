@@ -45,8 +45,8 @@ pub struct Known {
     pub damages: Vec<Problem>,
     /// That the clock is behind the newest fact.
     pub clock: Option<Problem>,
-    /// Nothing of this could be read: what is not known to be wrong may be wrong nevertheless.
-    pub(super) blind: bool,
+    /// Why nothing of this could be read: what is not known to be wrong may be wrong nevertheless.
+    pub(super) blind: Option<Problem>,
 }
 
 /// What came of telling people.
@@ -206,8 +206,14 @@ impl Session<'_> {
         if let Some(ended) = ended.filter(|ended| ended.complete) {
             passed(&mut memory, ended.how, now);
         }
-        blocking(|| self.look(&mut memory, known, unusable, now));
+        let known = self.known(known);
+        blocking(|| self.look(&mut memory, &known, unusable, now));
         self.deliver(&mut memory).await;
+        if !memory.outbox.is_empty() {
+            // Where no channel works there is still the journal.
+            blocking(|| self.look(&mut memory, &known, unusable, Timestamp::now()));
+            self.deliver(&mut memory).await;
+        }
         if let Some(ended) = ended.filter(|ended| ended.how != How::Cli) {
             self.call_heartbeat(&mut memory, ended).await;
         }
@@ -251,38 +257,34 @@ impl Session<'_> {
         Memory::default()
     }
 
-    /// Finds what is wrong, and writes down who is to be told of it.
-    fn look(
-        &mut self,
-        memory: &mut Memory,
-        known: Option<Known>,
-        unusable: Option<&Problem>,
-        now: Timestamp,
-    ) {
+    /// What a pass has left, else what the store has.
+    fn known(&self, known: Option<Known>) -> Known {
         let known = match (known, &self.store) {
             (Some(known), _) => Ok(known),
-            (None, Some((store, _))) => Known::read(store),
-            (None, None) => match Store::open_existing(&self.config.store) {
+            (None, Some((store, _))) => blocking(|| Known::read(store)),
+            (None, None) => blocking(|| match Store::open_existing(&self.config.store) {
                 Ok(Some(store)) => Known::read(&store),
                 Ok(None) => Ok(Known::default()),
                 Err(error) => Err(Problem::of(&error)),
-            },
+            }),
         };
-        let mut unusable = unusable.cloned();
-        let known = known.unwrap_or_else(|problem| {
-            unusable.get_or_insert(problem);
-            Known { blind: true, ..Known::default() }
-        });
+        known.unwrap_or_else(|problem| Known { blind: Some(problem), ..Known::default() })
+    }
+
+    /// Finds what is wrong, and writes down who is to be told of it.
+    fn look(&mut self, memory: &mut Memory, known: &Known, unusable: Option<&Problem>, now: Timestamp) {
+        let unusable = unusable.or(known.blind.as_ref());
+        let sure = known.clock.is_none();
         let before = memory.clone();
         let order = &self.channels.order;
-        let conditions = self.conditions(memory, &known, unusable.as_ref(), now);
-        step(memory, conditions, order, now);
+        let conditions = self.conditions(memory, known, unusable, now);
+        step(memory, conditions, order, sure, now);
         let Some((store, lock)) = &self.store else { return };
         if let Err(error) = store.save_alerts(lock, memory) {
             let problem = Problem::of(&Hindrance::Unsaved(error));
             *memory = before;
-            let conditions = self.conditions(memory, &known, Some(&problem), now);
-            step(memory, conditions, order, now);
+            let conditions = self.conditions(memory, known, Some(&problem), now);
+            step(memory, conditions, order, sure, now);
             self.attended.problems.push(problem);
             self.store = None;
         }
@@ -315,7 +317,7 @@ impl Session<'_> {
             now,
         };
         let found = findings(&circumstances, memory);
-        let as_they_were = if known.blind { memory.as_they_were() } else { Vec::new() };
+        let as_they_were = if known.blind.is_some() { memory.as_they_were() } else { Vec::new() };
         let (mut conditions, _) = conditions(memory, found, now);
         // What cannot be seen is not over.
         for condition in as_they_were {
@@ -363,7 +365,7 @@ impl Known {
     /// What was read, and what was seen.
     pub(super) fn of(loaded: Loaded, observed: Observed) -> Self {
         let clock = loaded.warnings.into_iter().find(|problem| problem.code == CLOCK);
-        Self { state: loaded.state, observed, damages: loaded.unreadable_debts, clock, blind: false }
+        Self { state: loaded.state, observed, damages: loaded.unreadable_debts, clock, blind: None }
     }
 }
 

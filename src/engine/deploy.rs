@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::future::join_all;
 use jiff::Timestamp;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::apart::blocking;
+use super::door::ABREAST;
 use super::{Engine, Event, lock};
 use crate::deploy::{self, Bundle, ConnectError, Deployed, NotProven, Proof, Prove, Session};
 use crate::model::desired::{Certificate, Host};
@@ -18,7 +20,7 @@ use crate::model::observed::{Look, Seen, Served};
 use crate::model::plan::{Install, minute};
 use crate::model::problem::{Blame, Diagnose, Problem};
 use crate::model::state::{Failure, HostFacts, Installed};
-use crate::probe::{self, Question};
+use crate::probe::{self, AddressError, Question, TIMES, Until};
 use crate::store::LoadError;
 
 /// How long a host may take to serve what was just loaded.
@@ -26,6 +28,8 @@ const SERVED_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long an address that was silent before may take to answer, where others do.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
+/// From so many names on, one look at each is enough.
+const MANY: usize = 8;
 /// Between looks at what a host serves after a version was put back.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -100,7 +104,7 @@ impl Engine {
                 }
             }
         }
-        let prover = Prover { engine: self, unseen: unseen(&before), before, seen: Mutex::default() };
+        let prover = Prover::new(self, before, &bundles);
         if !bundles.is_empty() {
             match self.install(host, &bundles, &prover).await {
                 Ok(deployed) => {
@@ -277,6 +281,37 @@ struct Prover<'a> {
     /// What was seen before the transaction.
     before: BTreeMap<CertName, Vec<Look>>,
     seen: Mutex<BTreeMap<CertName, Vec<Look>>>,
+    /// How often in a row each name must be seen to serve what it should.
+    times: u32,
+    /// Where the host is looked at, each with the turns to look.
+    doors: OnceCell<Vec<(SocketAddr, Semaphore)>>,
+}
+
+impl<'a> Prover<'a> {
+    fn new(engine: &'a Engine, before: BTreeMap<CertName, Vec<Look>>, bundles: &[Bundle]) -> Self {
+        let names = |bundle: &Bundle| {
+            let certificate = &engine.config.desired.certificates.get(&bundle.certificate);
+            certificate.map_or(0, |certificate| certificate.verify_names.len())
+        };
+        // One reload loaded them all: many names, each seen once, say as much of a server as one name seen often.
+        let times = if bundles.iter().map(names).sum::<usize>() >= MANY { 1 } else { TIMES };
+        Self {
+            engine,
+            unseen: unseen(&before),
+            before,
+            seen: Mutex::default(),
+            times,
+            doors: OnceCell::new(),
+        }
+    }
+
+    async fn doors(&self, host: &Host) -> std::result::Result<&[(SocketAddr, Semaphore)], AddressError> {
+        let look_up = || async {
+            let addresses = probe::addresses(host).await?;
+            Ok(addresses.into_iter().map(|address| (address, Semaphore::new(ABREAST))).collect())
+        };
+        self.doors.get_or_try_init(look_up).await.map(Vec::as_slice)
+    }
 }
 
 /// The certificates that were looked for and not an answer was had.
@@ -321,14 +356,15 @@ impl Prove for Prover<'_> {
         if certificate.verify_names.is_empty() {
             return Ok(Proof { addresses: Vec::new(), after: Duration::ZERO });
         }
-        let addresses = probe::addresses(host)
-            .await
-            .map_err(|error| NotProven::Unreachable(Box::new(Problem::of(&error))))?;
+        let doors =
+            self.doors(host).await.map_err(|error| NotProven::Unreachable(Box::new(Problem::of(&error))))?;
         let observer = &self.engine.observer;
         let roots = observer.roots(certificate);
-        let places: Vec<(SocketAddr, &Domain)> = addresses
+        let places: Vec<(SocketAddr, &Semaphore, &Domain)> = doors
             .iter()
-            .flat_map(|address| certificate.verify_names.iter().map(move |name| (*address, name)))
+            .flat_map(|(address, turns)| {
+                certificate.verify_names.iter().map(move |name| (*address, turns, name))
+            })
             .collect();
         // Where nothing answered before either, silence says nothing against what others serve.
         let was_silent = |(address, domain): (SocketAddr, &Domain)| {
@@ -336,12 +372,13 @@ impl Prove for Prover<'_> {
             let mut before = before.filter(|look| (look.address, &look.name) == (address, domain));
             before.any(|look| matches!(look.seen, Seen::Unreachable(_)))
         };
-        let all_silent = places.iter().all(|place| was_silent(*place));
-        let looks = join_all(places.iter().map(|&(address, domain)| async move {
+        let all_silent = places.iter().all(|&(address, _, domain)| was_silent((address, domain)));
+        let looks = join_all(places.iter().map(|&(address, turns, domain)| async move {
             let question = Question { address, name: domain, key: Some(certificate.key), roots };
             let patient = all_silent || !was_silent((address, domain));
             let within = if patient { SERVED_WITHIN } else { HEARD_WITHIN };
-            observer.probe.until_serves(question, *fingerprint, within, Timestamp::now).await
+            let until = Until { fingerprint: *fingerprint, times: self.times, within, turns };
+            observer.probe.until_serves(question, until, Timestamp::now).await
         }))
         .await;
         let all: Vec<Look> = looks.iter().map(|look| look.clone().unwrap_or_else(|last| last)).collect();

@@ -10,6 +10,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
+use super::door::Door;
 use super::{Engine, StartError};
 use crate::config::Config;
 use crate::model::desired::Certificate;
@@ -99,17 +100,22 @@ impl Observer {
                     .collect();
             }
         };
+        let doors: Vec<(SocketAddr, Door)> =
+            addresses.into_iter().map(|address| (address, Door::new())).collect();
         join_all(probed.into_iter().map(|certificate| {
-            let addresses = &addresses;
+            let doors = &doors;
             async move {
                 let roots = self.roots(certificate);
-                let looks = addresses.iter().flat_map(|address| {
+                let looks = doors.iter().flat_map(|(address, door)| {
                     certificate.verify_names.iter().map(move |name| async move {
-                        // Closed only with the engine.
-                        let _permit = self.looks.acquire().await.ok();
                         let question =
                             Question { address: *address, name, key: Some(certificate.key), roots };
-                        self.probe.look(question, Timestamp::now).await
+                        let look = async {
+                            // Closed only with the engine.
+                            let _permit = self.looks.acquire().await.ok();
+                            self.probe.look(question, Timestamp::now).await
+                        };
+                        door.look(question, look).await
                     })
                 });
                 (certificate.name.clone(), join_all(looks).await)

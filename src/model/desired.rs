@@ -20,6 +20,8 @@ pub struct Desired {
     pub issuers: BTreeMap<IssuerName, Issuer>,
     /// The names of the DNS accounts.
     pub dns: BTreeSet<DnsAccountName>,
+    /// The time between two passes of the daemon.
+    pub interval: SignedDuration,
 }
 
 impl Desired {

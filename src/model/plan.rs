@@ -4,6 +4,7 @@
 //! next plan, once the version is in the store. So resuming after a crash needs no code of its own.
 
 mod place;
+mod request;
 mod turn;
 mod words;
 
@@ -21,49 +22,9 @@ use super::state::{CertState, OpenOrder, State, TxtDebt, Version};
 use turn::{Turn, turn};
 
 pub(super) use place::Place;
+pub use request::{Deploying, Issuing, Request};
 pub(super) use turn::failing;
 pub use words::minute;
-
-/// What the plan may contain.
-#[derive(Debug, Clone, Default)]
-pub struct Request {
-    /// Only these certificates; `None` = all.
-    pub only: Option<BTreeSet<CertName>>,
-    /// Only these hosts; `None` = all.
-    pub hosts: Option<BTreeSet<HostName>>,
-    /// Whether to issue.
-    pub issuing: Issuing,
-    /// Whether to deploy.
-    pub deploying: Deploying,
-    /// Replace a trusted certificate by an untrusted one of ours.
-    pub allow_downgrade: bool,
-    /// Issue beyond the duplicate limit that the CA is known to have.
-    pub override_limits: bool,
-}
-
-/// Which certificates are issued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Issuing {
-    /// None.
-    No,
-    /// Those that are due.
-    #[default]
-    Due,
-    /// All, unless a version was stored since the person asked (two of them may ask at once).
-    Forced(Timestamp),
-}
-
-/// Where certificates are installed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Deploying {
-    /// Nowhere.
-    No,
-    /// Where they are lacking.
-    #[default]
-    Lacking,
-    /// Everywhere, foreign certificates included, unless it was installed since the person asked.
-    Forced(Timestamp),
-}
 
 /// The result of planning.
 #[must_use = "a plan that nobody reads changes nothing"]
@@ -337,18 +298,6 @@ pub fn plan(
     plan.actions
         .extend(deploys.into_iter().map(|(host, installs)| Action::Deploy { host: host.clone(), installs }));
     plan
-}
-
-impl Request {
-    /// Whether it is about this certificate.
-    pub fn selects(&self, name: &CertName) -> bool {
-        self.only.as_ref().is_none_or(|only| only.contains(name))
-    }
-
-    /// Whether it is about this host.
-    pub fn reaches(&self, host: &HostName) -> bool {
-        self.hosts.as_ref().is_none_or(|only| only.contains(host))
-    }
 }
 
 /// What was decided about one thing.

@@ -2,17 +2,25 @@
 //!
 //! The JSON form is an interface: fields are added, never renamed.
 
-use std::cmp::Reverse;
+mod host;
+mod standing;
+mod urgency;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+pub use standing::{HostStanding, Standing};
+pub use urgency::{End, Numbers, ending, ladder};
+
 use super::desired::{Certificate, Desired};
+use super::history::How;
 use super::name::{CertName, Domain, Fingerprint, HostName, IssuerName, VersionNumber};
-use super::observed::{Look, Observed, Seen, Served};
-use super::plan::{Decision, Place, Request, Waiting, failing, minute, reason};
+use super::observed::Observed;
+use super::passes::{self, Ended, Silence};
+use super::plan::{Place, failing, minute, reason};
 use super::problem::Problem;
 use super::schedule::{self, NextAttempt};
 use super::state::{CertState, State};
@@ -23,10 +31,26 @@ use super::state::{CertState, State};
 pub struct Report {
     /// When it was made.
     pub generated_at: Timestamp,
+    /// When passes ended, by what had them run.
+    pub passes: Vec<PassReport>,
+    /// That nobody makes passes any more, so that what is said here is old.
+    pub problem: Option<ProblemReport>,
     /// Every certificate of certs.toml.
     pub certificates: Vec<CertReport>,
     /// What certs.toml no longer names, and nobody renews or replaces.
     pub orphaned: Vec<Orphan>,
+}
+
+/// The last passes that a daemon, a timer or a person made.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PassReport {
+    /// What had them run.
+    pub how: How,
+    /// The end of the last, of whatever kind.
+    pub last: Timestamp,
+    /// The end of the last over all certificates and hosts.
+    pub complete: Option<Timestamp>,
 }
 
 /// One certificate.
@@ -99,10 +123,16 @@ pub struct Serving {
     pub fingerprint: Fingerprint,
     /// Serial number.
     pub serial: String,
+    /// Common name of who issued it, as the certificate says.
+    pub issued_by: String,
+    /// Start of its validity.
+    pub not_before: Timestamp,
     /// End of its validity.
     pub not_after: Timestamp,
     /// Whole days until then, rounded down.
     pub days_left: i64,
+    /// Why a visitor would not trust it.
+    pub distrust: Option<String>,
 }
 
 /// Something wrong, as reported.
@@ -129,42 +159,6 @@ pub struct Orphan {
     pub not_after: Option<Timestamp>,
     /// Hosts that we installed it on.
     pub hosts: Vec<HostName>,
-}
-
-/// Where a certificate stands; the first that holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Standing {
-    /// The newest version has ended.
-    Expired,
-    /// Not tried again until a person changes something.
-    Blocked,
-    /// Issuing failed and is tried again.
-    Failing,
-    /// Its renewal time has come.
-    Due,
-    /// There is no version yet.
-    Missing,
-    /// All is well.
-    Valid,
-}
-
-/// Where a host stands, from good to bad.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HostStanding {
-    /// The newest version is what visitors get.
-    Serving,
-    /// Installed, but nothing uses it yet; or there is nothing to install yet.
-    Pending,
-    /// Never looked at.
-    Unknown,
-    /// No answer.
-    Unreachable,
-    /// Something else than the newest version is served.
-    Stale,
-    /// A valid certificate that is not ours, after ours.
-    Foreign,
 }
 
 impl Report {
@@ -201,7 +195,28 @@ pub fn report(desired: &Desired, state: &State, observed: &Observed, now: Timest
             certificate_report(certificate, known, desired, state, observed, now)
         })
         .collect();
-    Report { generated_at: now, certificates, orphaned: orphaned(desired, state) }
+    let pass = |(how, ended): (How, Ended)| PassReport { how, last: ended.last, complete: ended.complete };
+    Report {
+        generated_at: now,
+        passes: state.passes.iter().map(pass).collect(),
+        problem: unwatched(desired, state, now),
+        certificates,
+        orphaned: orphaned(desired, state),
+    }
+}
+
+/// That nobody makes passes: a report of hosts that were looked at long ago is no comfort.
+fn unwatched(desired: &Desired, state: &State, now: Timestamp) -> Option<ProblemReport> {
+    let message = match state.passes.silent_since(now, passes::patience(desired.interval))? {
+        Silence::Since(at) => format!("no pass has got through everything since {}", minute(at)),
+        Silence::Ever => "no pass has got through everything yet".to_owned(),
+    };
+    Some(ProblemReport {
+        code: "pass.silent".into(),
+        message,
+        next: Some("nothing is renewed, deployed or looked at until there is one".into()),
+        hint: Some("let a timer run `certfleet run --once` every hour; see its log if there is one".into()),
+    })
 }
 
 fn orphaned(desired: &Desired, state: &State) -> Vec<Orphan> {
@@ -305,153 +320,10 @@ fn certificate_report(
             .iter()
             .map(|place| {
                 let unreadable = state.unreadable_hosts.get(place.host);
-                let host = host_report(place, now);
+                let host = host::host_report(place, now);
                 HostReport { problem: unreadable.map(left_alone).or(host.problem), ..host }
             })
             .collect(),
-    }
-}
-
-fn host_report(place: &Place<'_>, now: Timestamp) -> HostReport {
-    // Why a pass leaves it as it is.
-    let waiting = match place.known.newest() {
-        Some((number, version)) => match place.decide(number, version, &Request::default()) {
-            Decision::Wait(waiting) => Some(waiting),
-            Decision::Act(_) | Decision::Nothing => None,
-        },
-        None => None,
-    };
-    let judged: Vec<(&Look, HostStanding)> =
-        place.looks.iter().map(|look| (look, look_standing(look, place, waiting.as_ref()))).collect();
-    let mut addresses: BTreeMap<SocketAddr, Vec<(&Look, HostStanding)>> = BTreeMap::new();
-    for (look, standing) in &judged {
-        addresses.entry(look.address).or_default().push((look, *standing));
-    }
-    let worst = worst(&judged);
-    let standing = worst.map_or_else(|| unseen_standing(place), |(_, standing)| standing);
-    HostReport {
-        host: place.host.clone(),
-        standing,
-        serving: worst.and_then(|(look, _)| serving(look, now)),
-        addresses: addresses
-            .into_iter()
-            .filter_map(|(address, judged)| {
-                let (look, standing) = self::worst(&judged)?;
-                Some(AddressReport { address, standing, serving: serving(look, now) })
-            })
-            .collect(),
-        checked_at: place.looks.iter().map(|look| look.at).max(),
-        problem: host_problem(place, worst, standing, waiting.as_ref(), now),
-    }
-}
-
-/// The worst of some looks; of two alike, the one whose certificate ends first.
-fn worst<'a>(judged: &[(&'a Look, HostStanding)]) -> Option<(&'a Look, HostStanding)> {
-    let end = |look: &Look| served(look).map(|served| served.not_after);
-    judged.iter().copied().max_by_key(|(look, standing)| (*standing, Reverse(end(look))))
-}
-
-fn look_standing(look: &Look, place: &Place<'_>, waiting: Option<&Waiting>) -> HostStanding {
-    let newest = place.known.newest().map(|(_, version)| version.fingerprint);
-    match (&look.seen, waiting) {
-        (Seen::Serving(served), _) if newest == Some(served.fingerprint) => HostStanding::Serving,
-        (_, Some(Waiting::Pending(..))) => HostStanding::Pending,
-        (Seen::Unreachable(_), _) => HostStanding::Unreachable,
-        (Seen::Serving(served), Some(Waiting::Foreign(..))) if place.is_foreign(served) => {
-            HostStanding::Foreign
-        }
-        (Seen::Serving(_), _) => HostStanding::Stale,
-    }
-}
-
-/// Where a host stands that was not looked at.
-fn unseen_standing(place: &Place<'_>) -> HostStanding {
-    let newest = place.known.newest().map(|(_, version)| version.fingerprint);
-    match place.installed() {
-        None => HostStanding::Pending,
-        Some(installed) if newest.is_some_and(|newest| newest != installed.fingerprint) => {
-            HostStanding::Stale
-        }
-        Some(_) => HostStanding::Unknown,
-    }
-}
-
-fn host_problem(
-    place: &Place<'_>,
-    worst: Option<(&Look, HostStanding)>,
-    standing: HostStanding,
-    waiting: Option<&Waiting>,
-    now: Timestamp,
-) -> Option<ProblemReport> {
-    if standing == HostStanding::Serving {
-        return None;
-    }
-    let (name, host) = (&place.certificate.name, place.host);
-    let stays = Some(format!("nothing is changed on `{host}`"));
-    match (waiting, worst.map(|(look, _)| &look.seen)) {
-        (Some(Waiting::Foreign(..)), Some(Seen::Serving(served))) => Some(ProblemReport {
-            code: "host.foreign".into(),
-            message: format!(
-                "`{host}` serves a certificate for `{name}` that is not ours: {}…, issued by {}, until {}",
-                served.fingerprint.short(),
-                served.issuer,
-                minute(served.not_after)
-            ),
-            next: stays,
-            hint: Some(format!("run `certfleet deploy {name} --host {host} --force` to replace it")),
-        }),
-        (Some(Waiting::Downgrade(_, _, why)), _) => Some(ProblemReport {
-            code: "host.downgrade".into(),
-            message: format!("`{host}` has a trusted certificate for `{name}`, and ours would not be: {why}"),
-            next: stays,
-            hint: Some(format!("run `certfleet renew {name} --allow-downgrade` to replace it")),
-        }),
-        (Some(Waiting::Narrower(..)), _) => Some(ProblemReport {
-            code: "host.narrower".into(),
-            message: format!("the newest version of `{name}` has not all domains of certs.toml"),
-            next: Some(format!("`{host}` keeps what it has until there is one, or until that ends")),
-            hint: None,
-        }),
-        _ => failed_problem(place, worst, now).or_else(|| seen_problem(place, worst, standing)),
-    }
-}
-
-/// How deploying failed.
-fn failed_problem(
-    place: &Place<'_>,
-    worst: Option<(&Look, HostStanding)>,
-    now: Timestamp,
-) -> Option<ProblemReport> {
-    let failure = place.facts?.failure.as_ref()?;
-    let margin = worst
-        .and_then(|(look, _)| served(look))
-        .map_or_else(String::new, |served| format!("; what it serves {}", ends(served.not_after, now)));
-    Some(problem_report(
-        &failure.problem,
-        format!("tried again in every pass, last at {}{margin}", minute(failure.last)),
-    ))
-}
-
-/// What is wrong by what was seen alone.
-fn seen_problem(
-    place: &Place<'_>,
-    worst: Option<(&Look, HostStanding)>,
-    standing: HostStanding,
-) -> Option<ProblemReport> {
-    let (name, host) = (&place.certificate.name, place.host);
-    match (standing, &worst?.0.seen) {
-        (HostStanding::Unreachable, Seen::Unreachable(problem)) => {
-            Some(problem_report(problem, "looked at again in every pass".into()))
-        }
-        (HostStanding::Pending, _) => Some(ProblemReport {
-            code: PENDING.into(),
-            message: format!("nothing on `{host}` uses `{name}` yet"),
-            next: Some("it is installed; the next pass looks again".into()),
-            hint: Some(format!(
-                "name its files in the web server's configuration on `{host}`, then reload it"
-            )),
-        }),
-        _ => None,
     }
 }
 
@@ -462,22 +334,6 @@ fn problem_report(problem: &Problem, next: String) -> ProblemReport {
         next: Some(next),
         hint: problem.hint.clone(),
     }
-}
-
-fn served(look: &Look) -> Option<&Served> {
-    match &look.seen {
-        Seen::Serving(served) => Some(served),
-        Seen::Unreachable(_) => None,
-    }
-}
-
-fn serving(look: &Look, now: Timestamp) -> Option<Serving> {
-    served(look).map(|served| Serving {
-        fingerprint: served.fingerprint,
-        serial: served.serial.clone(),
-        not_after: served.not_after,
-        days_left: days_left(served.not_after, now),
-    })
 }
 
 /// Whole days until a moment, rounded down; negative when it has passed.

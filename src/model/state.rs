@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::desired::KeyType;
 use super::name::{CertName, DnsAccountName, Domain, Fingerprint, HostName, IssuerName, VersionNumber};
+use super::passes::Passes;
 use super::problem::Problem;
 
 /// Everything the store holds, as read at one moment.
@@ -23,6 +24,8 @@ pub struct State {
     pub unreadable: BTreeMap<CertName, Problem>,
     /// Hosts whose facts cannot be read: nothing is deployed there.
     pub unreadable_hosts: BTreeMap<HostName, Problem>,
+    /// When passes ended.
+    pub passes: Passes,
 }
 
 /// What is remembered of one certificate.

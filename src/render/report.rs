@@ -1,128 +1,150 @@
-//! The expiry report as table and JSON.
+//! The expiry report in all its forms.
 
-use std::fmt::Write;
+mod check;
+mod csv;
+mod html;
+mod markdown;
+mod prometheus;
+mod table;
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{Attribute, Cell, Color, Table};
+pub use self::csv::report_csv;
+pub use check::{Verdict, report_check};
+pub use html::report_html;
+pub use markdown::report_markdown;
+pub use prometheus::report_prometheus;
+pub use table::report_table;
 
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::alert::Level;
+use crate::model::history::How;
 use crate::model::plan::minute;
-use crate::model::report::{CertReport, HostReport, HostStanding, ProblemReport, Report, Standing};
+use crate::model::report::{CertReport, End, Orphan, ProblemReport, Report, days_left};
 
 /// The report as JSON: the interface for programs.
 pub fn report_json(report: &Report) -> Result<String, serde_json::Error> {
     serde_json::to_string_pretty(report)
 }
 
-/// The report as a table: a line for each certificate, one below for each host.
-pub fn report_table(report: &Report, color: bool) -> String {
-    let mut table = Table::new();
-    table.load_preset(NOTHING).set_header([
-        "CERTIFICATE",
-        "STANDING",
-        "DAYS LEFT",
-        "EXPIRES",
-        "RENEWS",
-        "SERVED BY",
-    ]);
-    if !color {
-        table.force_no_tty();
-    }
-    for certificate in &report.certificates {
-        table.add_row(certificate_row(certificate));
-        for host in &certificate.hosts {
-            table.add_row(host_row(host));
-        }
-    }
-    let mut text = String::new();
-    if report.certificates.is_empty() {
-        text.push_str("certs.toml names no certificate yet\n");
-    } else {
-        for line in table.to_string().lines() {
-            let _ = writeln!(text, "{}", line.trim_end());
-        }
-    }
-    problems(report, &mut text);
-    for orphan in &report.orphaned {
-        let until = orphan.not_after.map_or_else(String::new, |at| format!(", valid until {}", minute(at)));
-        let hosts: Vec<&str> = orphan.hosts.iter().map(|host| host.as_str()).collect();
-        let on =
-            if hosts.is_empty() { String::new() } else { format!(", installed on {}", hosts.join(", ")) };
-        let _ = writeln!(
-            text,
-            "orphaned: {}: in the store, not in certs.toml, not renewed{until}{on}",
-            orphan.name
-        );
-    }
-    text
+/// What the report comes to, in one line: a title.
+pub fn report_title(report: &Report) -> String {
+    let certificates = counted(report.certificates.len(), "certificate");
+    format!("{certificates} on {}: {}", counted(report.numbers().hosts, "host"), tally(report))
 }
 
-fn certificate_row(certificate: &CertReport) -> Vec<Cell> {
-    let day = |at: Option<jiff::Timestamp>| at.map_or_else(|| "-".to_owned(), minute);
-    let serving = certificate.hosts.iter().filter(|host| host.standing == HostStanding::Serving).count();
-    let served = match certificate.hosts.len() {
-        0 => "no hosts".to_owned(),
-        all => format!("{serving} of {all} hosts"),
-    };
-    let (word, color) = match certificate.standing {
-        Standing::Expired => ("expired", Color::Red),
-        Standing::Blocked => ("blocked", Color::Red),
-        Standing::Failing => ("failing", Color::Red),
-        Standing::Due => ("due", Color::Yellow),
-        Standing::Missing => ("missing", Color::Yellow),
-        Standing::Valid => ("valid", Color::Green),
-    };
-    vec![
-        Cell::new(&certificate.name).add_attribute(Attribute::Bold),
-        Cell::new(word).fg(color),
-        Cell::new(certificate.days_left.map_or_else(|| "-".to_owned(), |days| days.to_string())),
-        Cell::new(day(certificate.not_after)),
-        Cell::new(day(certificate.renews_at)),
-        Cell::new(served),
-    ]
+/// How many there are of each urgency, worst first; those that there are none of are left out.
+fn tally(report: &Report) -> String {
+    let numbers = report.numbers();
+    let words = [
+        (numbers.emergency, "emergency"),
+        (numbers.critical, "critical"),
+        (numbers.warning, "warning"),
+        (numbers.fine, "fine"),
+    ];
+    let parts: Vec<String> =
+        words.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    if parts.is_empty() { "none yet".to_owned() } else { parts.join(", ") }
 }
 
-fn host_row(host: &HostReport) -> Vec<Cell> {
-    let (word, color) = match host.standing {
-        HostStanding::Serving => ("serving", Color::Green),
-        HostStanding::Pending => ("pending", Color::Yellow),
-        HostStanding::Unknown => ("unknown", Color::Yellow),
-        HostStanding::Unreachable => ("unreachable", Color::Red),
-        HostStanding::Stale => ("stale", Color::Red),
-        HostStanding::Foreign => ("foreign", Color::Red),
-    };
-    let serving = host.serving.as_ref();
-    let addresses: Vec<String> = host.addresses.iter().map(|address| address.address.to_string()).collect();
-    vec![
-        Cell::new(format!("  {}", host.host)),
-        Cell::new(word).fg(color),
-        Cell::new(serving.map_or_else(|| "-".to_owned(), |serving| serving.days_left.to_string())),
-        Cell::new(serving.map_or_else(|| "-".to_owned(), |serving| minute(serving.not_after))),
-        Cell::new(
-            host.checked_at.map_or_else(|| "never looked".to_owned(), |at| format!("seen {}", minute(at))),
-        ),
-        Cell::new(addresses.join(" ")),
-    ]
+/// What ends next, where, and in what time.
+fn next_end(report: &Report) -> Option<String> {
+    let end = report.numbers().next_end?;
+    Some(format!("{}, {} ({})", minute(end.not_after), place(&end), left(end.not_after, report.generated_at)))
 }
 
-fn problems(report: &Report, text: &mut String) {
-    for certificate in &report.certificates {
-        if let Some(problem) = &certificate.problem {
-            one_problem(&certificate.name.to_string(), problem, text);
-        }
-        for host in &certificate.hosts {
-            if let Some(problem) = &host.problem {
-                one_problem(&format!("{} on {}", certificate.name, host.host), problem, text);
-            }
-        }
+fn place(end: &End<'_>) -> String {
+    match end.host {
+        Some(host) => format!("{} on {host}", end.certificate),
+        None => end.certificate.to_string(),
     }
 }
 
-fn one_problem(subject: &str, problem: &ProblemReport, text: &mut String) {
-    let _ = write!(text, "\n{subject}: {} [{}]\n", problem.message, problem.code);
-    if let Some(next) = &problem.next {
-        let _ = writeln!(text, "  next: {next}");
+/// The last pass over everything.
+fn last_pass(report: &Report) -> String {
+    let complete = report.passes.iter().filter_map(|pass| Some((pass.complete?, pass.how)));
+    match complete.max_by_key(|(at, _)| *at) {
+        Some((at, how)) => {
+            let by = match how {
+                How::Cli => "by hand",
+                How::Timer => "by the timer",
+                How::Daemon => "by the daemon",
+            };
+            format!("{}, {by} ({})", minute(at), ago(at, report.generated_at))
+        }
+        None => "never".to_owned(),
     }
-    if let Some(hint) = &problem.hint {
-        let _ = writeln!(text, "  hint: {hint}");
+}
+
+/// How long ago, in the largest unit.
+fn ago(at: Timestamp, now: Timestamp) -> String {
+    match at.duration_until(now).as_mins() {
+        ..0 => "in the future: look at the clock".to_owned(),
+        minutes @ 0..120 => format!("{minutes} min ago"),
+        minutes @ 120..2880 => format!("{} h ago", minutes / 60),
+        minutes => format!("{} days ago", minutes / 1440),
     }
+}
+
+/// What is left of a validity, for a narrow column.
+fn left(not_after: Timestamp, now: Timestamp) -> String {
+    match days_left(not_after, now) {
+        _ if not_after <= now => "ended".to_owned(),
+        0 => "<1 d".to_owned(),
+        days => format!("{days} d"),
+    }
+}
+
+/// A day of the calendar, in UTC.
+fn day(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d").to_string()
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Everything that is wrong, of the most urgent certificates first; each with its subject.
+fn problems(report: &Report) -> Vec<(Option<Level>, String, &ProblemReport)> {
+    let now = report.generated_at;
+    let whole = report.problem.iter().map(|problem| (Some(Level::Warning), "passes".to_owned(), problem));
+    let of_certificates = report.by_urgency().into_iter().flat_map(|certificate| {
+        let name = &certificate.name;
+        let own = certificate.problem.iter();
+        let own = own.map(move |problem| (certificate.urgency(now), name.to_string(), problem));
+        let hosts = certificate.hosts.iter().filter_map(move |host| {
+            let problem = host.problem.as_ref()?;
+            Some((host.urgency(now), format!("{name} on {}", host.host), problem))
+        });
+        own.chain(hosts)
+    });
+    whole.chain(of_certificates).collect()
+}
+
+/// Why something of certs.toml's past is listed.
+fn orphan(orphan: &Orphan) -> String {
+    let until = orphan.not_after.map_or_else(String::new, |at| format!(", valid until {}", minute(at)));
+    let hosts: Vec<&str> = orphan.hosts.iter().map(|host| host.as_str()).collect();
+    let on = if hosts.is_empty() { String::new() } else { format!(", installed on {}", hosts.join(", ")) };
+    format!("in the store, not in certs.toml, not renewed{until}{on}")
+}
+
+/// How many hosts stand where, good ones last.
+fn standings(certificate: &CertReport) -> String {
+    let mut parts = Vec::new();
+    for standing in crate::model::report::HostStanding::ALL.iter().rev() {
+        let count = certificate.hosts.iter().filter(|host| host.standing == *standing).count();
+        if count > 0 {
+            parts.push(format!("{count} {}", standing.as_str()));
+        }
+    }
+    parts.join(", ")
+}
+
+/// Seconds of a duration as days, for people's thresholds.
+fn days(time: SignedDuration) -> f64 {
+    time.as_secs_f64() / 86_400.0
+}
+
+fn urgency_of(end: &End<'_>, now: Timestamp) -> Option<Level> {
+    crate::model::report::ending(end.not_before, end.not_after, now)
 }

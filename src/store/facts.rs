@@ -209,6 +209,10 @@ pub(super) fn load(store: &Store, now: Timestamp) -> Result<Loaded, LoadError> {
         }
     }
     (loaded.state.debts, loaded.unreadable_debts) = store.debts()?;
+    match store.passes() {
+        Ok(passes) => loaded.state.passes = passes,
+        Err(error) => loaded.warnings.push(Problem::of(&error)),
+    }
     loaded.state.unreadable.clone_from(&loaded.unreadable);
     loaded.state.unreadable_hosts.clone_from(&loaded.unreadable_hosts);
     if let Some(fact) = newest_fact(&loaded.state)

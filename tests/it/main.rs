@@ -23,6 +23,7 @@ mod package;
 mod planner_properties;
 mod providers;
 mod reference;
+mod report;
 mod scan;
 mod scenarios;
 mod together;

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 
 /// The first words of codes; the rest is a word or several with hyphens.
-const FAMILIES: [&str; 13] = [
-    "acme", "check", "clock", "config", "deploy", "dns", "host", "machine", "notify", "probe", "secret",
-    "ssh", "store",
+const FAMILIES: [&str; 15] = [
+    "acme", "check", "clock", "config", "deploy", "dns", "host", "machine", "notify", "pass", "probe",
+    "report", "secret", "ssh", "store",
 ];
 
 #[test]

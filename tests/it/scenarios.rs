@@ -34,6 +34,18 @@
 //! HOST is silent about NAME [on ADDRESS]
 //! ```
 //!
+//! Alerts: `$ certfleet run --once` is a pass that changes nothing, and prints what people are told;
+//! `$ certfleet alert list`, `$ certfleet alert ack <1>` are as they are. Steps:
+//!
+//! ```text
+//! channels NAME…                              told in this order
+//! channel NAME fails | works
+//! pass by daemon | timer
+//! chain of NAME ends TIME                     the certificate above its newest leaf
+//! unreadable NAME                             what the store has of a certificate
+//! refused certs.toml
+//! ```
+//!
 //! Fingerprints are printed as `<NAME N>` and `<other>`. `UPDATE_SCENARIOS=1 cargo test scenarios`
 //! writes what is printed into the files; read the diff before you believe it.
 
@@ -52,6 +64,8 @@ use certfleet::model::state::{Failure, Installed, OpenOrder, Reason, RenewalInfo
 use jiff::{SignedDuration, Timestamp};
 
 use crate::facts;
+
+mod alerts;
 
 #[test]
 fn every_story_goes_as_it_is_told() {
@@ -150,6 +164,7 @@ struct World {
     state: State,
     observed: Observed,
     labels: BTreeMap<Fingerprint, String>,
+    alerting: alerts::Alerting,
 }
 
 impl World {
@@ -160,6 +175,7 @@ impl World {
             state: State::default(),
             observed: Observed::default(),
             labels: BTreeMap::new(),
+            alerting: alerts::Alerting::default(),
         }
     }
 
@@ -179,7 +195,9 @@ impl World {
             }
             "given" => {
                 let now = self.now.ok_or("the first step is `at`")?;
-                self.given(&mut words, now)?;
+                if !self.given_alerting(&mut words, now)? {
+                    self.given(&mut words, now)?;
+                }
             }
             "$" => {
                 words.expect("certfleet")?;
@@ -451,8 +469,16 @@ impl World {
         })
     }
 
-    fn run(&self, words: &mut Words<'_>, now: Timestamp) -> Result<Vec<String>, String> {
+    fn run(&mut self, words: &mut Words<'_>, now: Timestamp) -> Result<Vec<String>, String> {
         let command = words.next()?;
+        if command == "alert" {
+            return self.alert(words, now);
+        }
+        if command == "run" {
+            words.expect("--once")?;
+            let said = self.tell(now).join("\n");
+            return Ok(self.labelled(said));
+        }
         let mut request = Request::default();
         if command == "deploy" {
             request.issuing = Issuing::No;
@@ -469,15 +495,20 @@ impl World {
                 name => drop(request.only.get_or_insert_default().insert(words.parse_text(name)?)),
             }
         }
-        let mut text = match command {
+        let text = match command {
             "plan" | "renew" | "deploy" => self.plan_text(&request, now),
             "report" => report_text(&report(&self.desired, &self.state, &self.observed, now)),
             other => return Err(format!("no command `{other}`: plan, renew, deploy, report")),
         };
+        Ok(self.labelled(text))
+    }
+
+    /// With names in place of fingerprints.
+    fn labelled(&self, mut text: String) -> Vec<String> {
         for (fingerprint, label) in &self.labels {
             text = text.replace(&format!("{}…", fingerprint.short()), label);
         }
-        Ok(text.lines().map(str::to_owned).collect())
+        text.lines().map(str::to_owned).collect()
     }
 
     fn plan_text(&self, request: &Request, now: Timestamp) -> String {

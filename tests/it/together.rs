@@ -3,9 +3,12 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use certfleet::model::name::Fingerprint;
-use certfleet::store::Store;
+use certfleet::store::{CertLock, Store};
+use jiff::Timestamp;
 
 use crate::tool::{certfleet, command, finish};
 use crate::world::World;
@@ -64,6 +67,41 @@ fn runs_at_once_make_one_order_for_one_wish_and_leave_hosts_with_the_newest() {
         assert_eq!(world.ns.txt_records().unwrap(), Vec::<String>::new());
     }
     assert_eq!(world.pebble.issued(), world.pebble.orders());
+}
+
+#[test]
+fn those_that_wait_for_another_process_leave_their_places_to_the_others() {
+    // More than may be ordered at a time; the one that is free comes after all of them.
+    const HELD: usize = 110;
+    let world = World::builder().start().unwrap();
+    let names: Vec<String> = (0..HELD).map(|n| format!("held-{n}.social.test")).collect();
+    let free = "open.social.test".to_owned();
+    let tables: String = names
+        .iter()
+        .chain([&free])
+        .map(|name| format!("[[certificate]]\ndomains = [\"{name}\"]\n"))
+        .collect();
+    let config = world.config(&tables).unwrap();
+    let store = Store::open(&world.store()).unwrap();
+    let held: Vec<CertLock> = names
+        .iter()
+        .map(|name| store.lock_certificate(&name.parse().unwrap(), "testing", Timestamp::now()).unwrap())
+        .collect();
+
+    // It would wait for longer than the test.
+    let mut run = command(&config, &["--wait", "1h", "renew"]).spawn().unwrap();
+    let is_there = || store.certificate(&free.parse().unwrap()).unwrap().newest().is_some();
+    let begin = Instant::now();
+    while !is_there() {
+        assert!(run.try_wait().unwrap().is_none(), "it has ended: {:?}", finish(run));
+        assert!(begin.elapsed() < Duration::from_secs(60), "the one that is free waits for the others");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(run.try_wait().unwrap().is_none(), "those that are held were given up: {:?}", finish(run));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert_eq!(world.pebble.orders(), 1);
+    drop(held);
 }
 
 #[test]

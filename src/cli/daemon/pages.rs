@@ -97,8 +97,14 @@ impl Pages {
         }
         match request.uri().path() {
             "/healthz" => self.health(),
-            "/" => self.report(render_table, "text/plain; charset=utf-8").await,
-            "/report.json" => self.report(render_json, "application/json").await,
+            "/" => self.report(|report| Some(render::report_html(report)), "text/html; charset=utf-8").await,
+            "/report.json" => {
+                self.report(|report| render::report_json(report).ok(), "application/json").await
+            }
+            "/metrics" => {
+                let content = "text/plain; version=0.0.4; charset=utf-8";
+                self.report(|report| Some(render::report_prometheus(report)), content).await
+            }
             _ => plain(StatusCode::NOT_FOUND, "there is /, /report.json, /metrics and /healthz\n".to_owned()),
         }
     }
@@ -144,14 +150,6 @@ impl Pages {
             }
         }
     }
-}
-
-fn render_table(report: &report::Report) -> Option<String> {
-    Some(render::report_table(report, false))
-}
-
-fn render_json(report: &report::Report) -> Option<String> {
-    render::report_json(report).ok()
 }
 
 fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {

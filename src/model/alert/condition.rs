@@ -64,7 +64,11 @@ pub fn conditions(
 fn condition(cause: String, mut findings: Vec<(Timestamp, Finding)>) -> Condition {
     findings.sort_by(|(_, a), (_, b)| {
         let urgency = |of: &Finding| (of.until.is_none(), of.until);
-        b.level.cmp(&a.level).then(urgency(a).cmp(&urgency(b))).then(a.key.cmp(&b.key))
+        a.muted
+            .cmp(&b.muted)
+            .then(b.level.cmp(&a.level))
+            .then(urgency(a).cmp(&urgency(b)))
+            .then(a.key.cmp(&b.key))
     });
     findings.dedup_by(|(_, a), (_, b)| a.key == b.key);
     // There is no group without one.
@@ -93,6 +97,7 @@ fn condition(cause: String, mut findings: Vec<(Timestamp, Finding)>) -> Conditio
                 key: finding.key,
                 level: finding.level,
                 subject: finding.subject,
+                muted: finding.muted,
                 round: 0,
             })
             .collect(),
@@ -127,6 +132,9 @@ fn headline(code: &str, level: Level, findings: &[(Timestamp, Finding)]) -> Stri
             1 => format!("`{}` does not answer at {} addresses", on[0], findings.len()),
             many => format!("{} do not answer", hosts(many)),
         },
+        "store.unreadable" => format!("{} parts of the store cannot be read", findings.len()),
+        "channel.failing" => format!("{} channels deliver nothing", findings.len()),
+        "pass.silent" => "neither daemon nor timer makes passes".to_owned(),
         "dns.debt" => format!("{} challenge records left in DNS", findings.len()),
         _ => format!("{} things", findings.len()),
     };

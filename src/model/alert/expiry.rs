@@ -8,13 +8,17 @@ use crate::model::desired::Certificate;
 use crate::model::observed::{Seen, Served};
 use crate::model::plan::minute;
 use crate::model::report::{CertReport, days_left};
+use crate::model::schedule;
 use crate::model::state::CertState;
 
 /// How bad it is that a life from then to then is not renewed by now: a warning from the last quarter on, critical
 /// from the last sixth, an emergency from the last twelfth or 48 hours, where the life is long enough for that.
 pub fn level_of(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> Option<Level> {
-    let life = not_before.duration_until(not_after).max(SignedDuration::ZERO);
-    let left = now.duration_until(not_after);
+    level(not_before.duration_until(not_after), now.duration_until(not_after))
+}
+
+fn level(life: SignedDuration, left: SignedDuration) -> Option<Level> {
+    let life = life.max(SignedDuration::ZERO);
     let emergency = (life / 12).max(SignedDuration::from_hours(48)).min(life / 4);
     match left {
         left if left <= emergency || left <= SignedDuration::ZERO => Some(Level::Emergency),
@@ -37,7 +41,7 @@ pub(super) fn stored(
     let chain = memory.chains.get(&version.fingerprint).and_then(Option::as_ref);
     let chain = chain.filter(|chain| chain.not_after < version.not_after);
     let end = chain.map_or(version.not_after, |chain| chain.not_after);
-    let level = level_of(version.not_before, end, now)?;
+    let level = level(schedule::life(version), now.duration_until(end))?;
     // Who has chosen to renew late is not told that it is late before that.
     let chosen = certificate.renew_before.is_some() && report.renews_at.is_some_and(|at| now < at);
     if chosen && chain.is_none() && level < Level::Emergency {
@@ -74,7 +78,13 @@ pub(super) fn stored(
         format!(" with its chain: `{}` in it ends before the certificate does", chain.name)
     });
     let text = format!("`{name}` version {number} {}{of_chain}{served}", ends(end, now));
-    let (why, next, _) = problem_of(report).unwrap_or_else(|| {
+    let early = chain.filter(|_| report.renews_at.is_some_and(|at| now < at));
+    let (why, next, hint) = problem_of(report).unwrap_or_else(|| {
+        if let Some(chain) = early {
+            let why =
+                format!("the authority has signed it with `{}`, which ends at {}", chain.name, minute(end));
+            return (why, Some("it is not due before that: nothing happens by itself".to_owned()), None);
+        }
         let why = match report.renews_at {
             Some(at) if at <= now => format!("it has been due since {}, and was not renewed", minute(at)),
             Some(at) => format!("it is due at {}", minute(at)),
@@ -88,7 +98,10 @@ pub(super) fn stored(
         until: Some(end),
         reason: Some(why),
         next,
-        remedy: Some(format!("run `certfleet renew --force {name}`")),
+        remedy: Some(match hint {
+            Some(hint) => format!("{hint}; then run `certfleet renew --force {name}`"),
+            None => format!("run `certfleet renew --force {name}`"),
+        }),
         ..Finding::new("certificate.expires", group, name.as_str(), text).of(name)
     })
 }

@@ -17,6 +17,8 @@ use crate::model::state::{CertState, State};
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
+    /// Another finding says it, and more: nobody is told of this one.
+    pub muted: bool,
     /// What it is grouped by: findings of one cause are one alert. Begins with the code.
     pub cause: String,
     /// The stable code.
@@ -94,6 +96,7 @@ impl Finding {
     pub(super) fn new(code: &'static str, group: &str, key: impl Into<String>, text: String) -> Self {
         let cause = if group.is_empty() { code.to_owned() } else { format!("{code} {group}") };
         Self {
+            muted: false,
             cause,
             code,
             key: key.into(),
@@ -137,8 +140,10 @@ pub fn findings(facts: &Circumstances<'_>, memory: &Memory) -> Vec<Finding> {
     for (certificate, report) in facts.desired.certificates.values().zip(&facts.report.certificates) {
         let known = facts.state.certificates.get(&certificate.name).unwrap_or(&nothing);
         if !facts.state.unreadable.contains_key(&certificate.name) {
-            found.extend(renewing(facts, certificate, known));
-            found.extend(expiry::stored(facts, memory, certificate, known, report));
+            let expires = expiry::stored(facts, memory, certificate, known, report);
+            let muted = expires.is_some();
+            found.extend(expires);
+            found.extend(renewing(facts, certificate, known).map(|finding| Finding { muted, ..finding }));
         }
         hosts::of_certificate(facts, certificate, known, report, &mut found);
     }
@@ -196,7 +201,7 @@ fn renewing(facts: &Circumstances<'_>, certificate: &Certificate, known: &CertSt
             ..Finding::new(code, group.trim_end(), name.as_str(), text).of(name).because(problem)
         });
     }
-    let (_, version) = known.newest()?;
+    let (number, version) = known.newest()?;
     let (due, _) = schedule::renews_at(certificate, version, known.renewal_info.as_ref());
     let late = after(due, schedule::life(version) / 10);
     (late <= now).then(|| Finding {
@@ -213,7 +218,7 @@ fn renewing(facts: &Circumstances<'_>, certificate: &Certificate, known: &CertSt
             "renewal.late",
             "",
             name.as_str(),
-            format!("`{name}` is renewed late; version {}", expiry::ends(version.not_after, now)),
+            format!("`{name}` is renewed late; version {number} {}", expiry::ends(version.not_after, now)),
         )
         .of(name)
     })

@@ -37,8 +37,13 @@ pub(super) fn of_certificate(
             done: facts.state.hosts.get(&host.host).and_then(|of| of.get(&certificate.name)),
             looks: facts.observed.looks(&host.host, &certificate.name),
         };
-        found.extend(place.ends_soon());
-        found.extend(place.lags());
+        let ends = place.ends_soon();
+        let lags = place.lags().map(|lags| {
+            let muted = ends.as_ref().is_some_and(|ends| ends.level >= lags.level);
+            Finding { muted, ..lags }
+        });
+        found.extend(ends);
+        found.extend(lags);
         found.extend(place.untrusted());
     }
 }

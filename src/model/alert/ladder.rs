@@ -4,17 +4,20 @@
 //! acknowledged it, an emergency to all at once. Each channel is told again when the period of the level is over;
 //! at once when it got worse. A channel that does not work does not count as told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::letters::post;
+use super::watching;
 use super::{Alert, Condition, JOURNAL, Level, Memory, Notice, Occasion, Told};
 use crate::model::schedule::after;
 
 /// When a critical that nobody has acknowledged goes to the next channel.
 const ESCALATION: SignedDuration = SignedDuration::from_hours(1);
+/// How often at most somebody is told that more has become as bad.
+const NEWS: SignedDuration = SignedDuration::from_hours(1);
 /// How long an alert that is over is remembered: if it comes back it is the same one.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
 /// Above this a notice only counts.
@@ -33,15 +36,17 @@ impl Level {
 
 /// Takes what is so now, and puts what people are to be told into the outbox.
 ///
-/// `order` are the channels, first to last; without any it is the journal.
-pub fn step(memory: &mut Memory, conditions: Vec<Condition>, order: &[String], now: Timestamp) {
+/// `order` are the channels, first to last; without any it is the journal. Whether what is not so any more is over
+/// is not `sure` when the clock is known to be wrong: then nobody is told anything of it.
+pub fn step(memory: &mut Memory, conditions: Vec<Condition>, order: &[String], sure: bool, now: Timestamp) {
     memory.settle(now);
     memory.round += 1;
     forget_channels(memory, order);
-    take_in(memory, conditions, now);
+    let unsure = take_in(memory, conditions, sure && memory.doubt.is_none(), now);
     announce_ends(memory, now);
     let mut posts: Vec<(String, Notice)> = Vec::new();
-    for (id, alert) in memory.alerts.iter_mut().filter(|(_, alert)| alert.gone.is_none()) {
+    let open = |(id, alert): &(&String, &mut Alert)| alert.gone.is_none() && !unsure.contains(*id);
+    for (id, alert) in memory.alerts.iter_mut().filter(open) {
         let Some(level) = alert.level() else {
             alert.critical_since = None;
             continue;
@@ -117,15 +122,21 @@ fn reach(
     };
     let journal = [JOURNAL.to_owned()];
     let order = if order.is_empty() { &journal[..] } else { order };
+    // Not by itself does a channel say that it does not work.
+    let told_of = |channel: &&String| {
+        alert.code != watching::FAILING || alert.affected.iter().all(|of| of.key != **channel)
+    };
     let (mut reached, mut working) = (Vec::new(), 0);
-    for channel in order {
+    for channel in order.iter().filter(told_of) {
         if working >= count {
             break;
         }
         working += i64::from(!troubles.get(channel).is_some_and(|trouble| trouble.lasts(now)));
         reached.push(channel.clone());
     }
-    if working == 0 && !reached.iter().any(|channel| channel == JOURNAL) {
+    // With all of them in trouble, however fresh it is, there is one left.
+    let hope = reached.iter().any(|channel| !troubles.contains_key(channel));
+    if !hope && !reached.iter().any(|channel| channel == JOURNAL) {
         reached.push(JOURNAL.to_owned());
     }
     reached
@@ -136,9 +147,9 @@ fn escalations(since: Timestamp, now: Timestamp) -> i64 {
     1 + since.duration_until(now).as_secs().max(0) / ESCALATION.as_secs()
 }
 
-/// Until when a channel that was told is left in peace.
+/// For how long a channel that was told is left in peace.
 fn pause(alert: &Alert, told: &Told, level: Level) -> SignedDuration {
-    if news(alert, told) { level.period() / 4 } else { level.period() }
+    if news(alert, told) { (level.period() / 4).min(NEWS) } else { level.period() }
 }
 
 /// Whether anything has become worse, or new, since a channel was told.
@@ -146,15 +157,17 @@ fn news(alert: &Alert, told: &Told) -> bool {
     alert.affected.iter().any(|of| of.round > told.round && !alert.covers(of))
 }
 
-/// Brings the alerts to what is so now.
-fn take_in(memory: &mut Memory, conditions: Vec<Condition>, now: Timestamp) {
+/// Brings the alerts to what is so now; those that may be over, if it is not sure.
+fn take_in(memory: &mut Memory, conditions: Vec<Condition>, sure: bool, now: Timestamp) -> BTreeSet<String> {
+    let mut unsure = BTreeSet::new();
     let round = memory.round;
     let mut present: BTreeMap<String, Condition> =
         conditions.into_iter().map(|condition| (condition.cause.clone(), condition)).collect();
-    for alert in memory.alerts.values_mut() {
+    for (id, alert) in &mut memory.alerts {
         match present.remove(&alert.cause) {
             Some(condition) => alert.is_so(condition, round),
-            None => drop(alert.gone.get_or_insert(now)),
+            None if sure => drop(alert.gone.get_or_insert(now)),
+            None => drop(unsure.insert(id.clone())),
         }
     }
     for (cause, condition) in present {
@@ -178,6 +191,7 @@ fn take_in(memory: &mut Memory, conditions: Vec<Condition>, now: Timestamp) {
         let id = name(memory, &alert.cause, now);
         memory.alerts.insert(id, alert);
     }
+    unsure
 }
 
 impl Alert {

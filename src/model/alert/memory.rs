@@ -2,18 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::finding::ChainEnd;
 use super::{Condition, Level, Notice, Subject};
 use crate::model::name::Fingerprint;
 use crate::model::problem::Problem;
+use crate::model::schedule::after;
 
 /// Everything remembered about alerts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Memory {
+    /// The time when it was last looked at.
+    pub latest: Option<Timestamp>,
+    /// The clock was set back: until then nothing is believed to be over.
+    pub doubt: Option<Timestamp>,
     /// How often it was looked at; what is newer than what a channel was told is news.
     pub round: u64,
     /// By their names: those that are open, and those that have been over for less than a day.
@@ -87,6 +92,9 @@ pub struct Affected {
     pub level: Level,
     /// What is said of it.
     pub subject: Subject,
+    /// Whether another alert says it, and more.
+    #[serde(default)]
+    pub muted: bool,
     /// The round in which it became this bad.
     #[serde(default)]
     pub round: u64,
@@ -218,6 +226,12 @@ impl Memory {
     /// Brings moments that have not come yet back to now: the clock was ahead when they were noted. Left as they
     /// are they would be silence until then.
     pub(super) fn settle(&mut self, now: Timestamp) {
+        let back = self.latest.is_some_and(|latest| now.duration_until(latest) > JUMP);
+        if back {
+            self.doubt = Some(after(now, DOUBT));
+        }
+        self.doubt = self.doubt.filter(|until| *until > now).map(|until| until.min(after(now, DOUBT)));
+        self.latest = Some(now);
         let settle = |at: &mut Timestamp| *at = (*at).min(now);
         self.seen.values_mut().for_each(settle);
         for alert in self.alerts.values_mut() {
@@ -240,7 +254,7 @@ impl Memory {
 }
 
 impl Alert {
-    /// How bad it is of what nobody has taken on; `None` when all of it is.
+    /// How bad it is of what is not said elsewhere and nobody has taken on; `None` when nothing is left.
     pub fn level(&self) -> Option<Level> {
         self.affected.iter().filter(|of| !self.covers(of)).map(|of| of.level).max()
     }
@@ -252,6 +266,11 @@ impl Alert {
 
     pub(super) fn covers(&self, affected: &Affected) -> bool {
         let covered = self.ack.as_ref().and_then(|ack| ack.covers.get(&affected.key));
-        covered.is_some_and(|covered| affected.level <= *covered)
+        affected.muted || covered.is_some_and(|covered| affected.level <= *covered)
     }
 }
+
+/// Above what NTP corrects.
+const JUMP: SignedDuration = SignedDuration::from_hours(1);
+/// A machine that has just booted may not know the time yet.
+const DOUBT: SignedDuration = SignedDuration::from_hours(6);

@@ -13,6 +13,8 @@ pub const JOURNAL: &str = "journal";
 
 /// A daemon or a timer that makes no passes any more.
 pub(super) const SILENT: &str = "pass.silent";
+/// A channel that delivers nothing.
+pub(super) const FAILING: &str = "channel.failing";
 pub(super) const DAEMON: &str = "daemon";
 pub(super) const TIMER: &str = "timer";
 
@@ -64,7 +66,7 @@ pub(super) fn watchers(memory: &Memory, now: Timestamp, found: &mut Vec<Finding>
             since: Some(trouble.since),
             next: Some("what waits for it is tried again; the next channel is told in its place".to_owned()),
             ..Finding::new(
-                "channel.failing",
+                FAILING,
                 "",
                 channel.clone(),
                 format!("the channel `{channel}` delivers nothing since {}", minute(trouble.since)),

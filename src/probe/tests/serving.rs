@@ -128,10 +128,12 @@ async fn a_new_certificate_is_waited_for() {
     let probe = Probe::new();
     let wanted = Fingerprint::of(&new[0]);
 
-    let look = probe.until_serves(question, wanted, Duration::from_millis(200), now).await.unwrap_err();
+    let turns = Semaphore::new(1);
+    let until = |within| Until { fingerprint: wanted, times: 1, within, turns: &turns };
+    let look = probe.until_serves(question, until(Duration::from_millis(200)), now).await.unwrap_err();
     assert_eq!(served_by(&look).fingerprint, Fingerprint::of(&old[0]));
 
-    let waiting = probe.until_serves(question, wanted, Duration::from_secs(10), now);
+    let waiting = probe.until_serves(question, until(Duration::from_secs(10)), now);
     let reloading = async {
         // For a moment old and new workers answer in turns.
         for turn in 0..6 {

@@ -32,7 +32,7 @@ fn parsed(text: &str) -> Config {
 
 /// All that two files can differ in; the revision follows the text, not its meaning.
 fn meaning(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
-    let Desired { mut certificates, hosts, issuers, dns: _ } = config.desired.clone();
+    let Desired { mut certificates, hosts, issuers, dns: _, interval: _ } = config.desired.clone();
     for certificate in certificates.values_mut() {
         certificate.revision.clear();
     }

@@ -1,0 +1,1 @@
+//! `certfleet report`, as people and monitoring run it.

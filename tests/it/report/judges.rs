@@ -1,0 +1,1 @@
+//! Other people's parsers read what is rendered.
