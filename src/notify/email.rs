@@ -34,7 +34,7 @@ pub const KIND: Kind<dyn Channel> = Kind {
     name: "email",
     summary: "mail, by any SMTP server with STARTTLS or TLS",
     example: "server = \"smtp.example.org:587\"\nfrom = \"certfleet@example.org\"\nto = [\"ops@example.org\"]\nusername = \"certfleet@example.org\"\npassword = { file = \"/etc/certfleet/secrets/smtp\" }\n",
-    rights: "a login that may send as `from`, or none where the server takes mail from this machine",
+    rights: "a login that may send as `from` (an app password where the account has two factors), or none where the server takes mail from this machine",
     build,
 };
 

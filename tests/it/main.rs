@@ -5,7 +5,9 @@ mod world;
 
 mod acme;
 mod architecture;
+mod canary;
 mod certificates;
+mod channels;
 mod chaos;
 mod check;
 mod config;
