@@ -240,8 +240,8 @@ pub enum InstallError {
         #[source]
         source: io::Error,
     },
-    /// Root does not listen at its socket.
-    #[error("cannot connect to {}, where root installs certificates for `{host}`", super::relay::SOCKET)]
+    /// Root does not answer at its socket.
+    #[error("root, at {}, does not answer for `{host}`", super::relay::SOCKET)]
     Socket {
         /// The host's name.
         host: String,
@@ -410,6 +410,21 @@ impl InstallError {
     }
 }
 
+impl InstallError {
+    /// Whether the host may serve something else than before, for all that is known.
+    pub fn may_have_switched(&self) -> bool {
+        match self {
+            Self::NoRandomness(_)
+            | Self::Channel { .. }
+            | Self::Start { .. }
+            | Self::NoCommand { .. }
+            | Self::Sudo { .. }
+            | Self::Stopped { .. } => false,
+            _ => true,
+        }
+    }
+}
+
 impl Diagnose for InstallError {
     fn code(&self) -> &'static str {
         match self {
@@ -464,7 +479,9 @@ impl Diagnose for InstallError {
                  .certfleet/.last-answer in its directory"
                     .into(),
             ),
-            Self::Socket { .. } => Some("`systemctl status certfleet-local.socket` says why".into()),
+            Self::Socket { .. } => {
+                Some("`journalctl -u certfleet-local.socket -u 'certfleet-local@*'` says why".into())
+            }
             Self::Stopped { what: Stop::Refused, .. } => {
                 Some("`journalctl -u 'certfleet-local@*'` has root's side of it".into())
             }

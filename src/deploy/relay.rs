@@ -31,13 +31,12 @@ const MOST: usize = 100_000;
 impl Exchange<'_> {
     /// As [`run`](Self::run), on this machine, by root.
     pub(super) async fn run_by_root(&mut self) -> Result<(), InstallError> {
-        let start = |source| InstallError::Socket { host: self.name(), source };
+        let host = self.name();
+        let failed = |source| InstallError::Socket { host: host.clone(), source };
         let connect = timeout(GOODBYE, UnixStream::connect(SOCKET)).await;
-        let stream = connect.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(start)?;
+        let stream = connect.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)?;
         let (mut read, mut write) = stream.into_split();
-        // There is no connection that could be lost.
-        self.ended = true;
-        let greeting = format!("{GREETING} {} ", self.name());
+        let greeting = format!("{GREETING} {host} ");
         let request = self.conversation.take_request();
         let send = async move {
             // What could not be sent was not wanted: the answer says why.
@@ -58,7 +57,8 @@ impl Exchange<'_> {
                             return Ok(());
                         }
                     }
-                    _ => return Ok(()),
+                    Ok(_) => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
+                    Err(source) => return Err(failed(source)),
                 },
                 () = sleep_until(quiet) => {
                     let over = Instant::now() >= self.deadline;

@@ -303,7 +303,8 @@ impl Session<'_> {
         }
         let mut damages = known.damages.clone();
         damages.extend(self.attended.problems.iter().filter(|problem| problem.code == QUARANTINED).cloned());
-        let endings = chains::endings(desired);
+        let endings = chains::endings(self.config, self.store.as_ref().map(|(store, _)| *store));
+        let refused = self.store.as_ref().and_then(|(store, _)| store.config_refused().ok().flatten());
         let circumstances = Circumstances {
             desired,
             state: &known.state,
@@ -311,7 +312,7 @@ impl Session<'_> {
             report: &report(desired, &known.state, &known.observed, now),
             damages: &damages,
             clock: known.clock.as_ref(),
-            refused: None,
+            refused: refused.as_ref().map(|refused| &refused.problem),
             unusable,
             endings: &endings,
             now,

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::tool::{command, finish};
 use crate::world::World;
+use crate::world::look::now;
 use crate::world::made::write_private;
 use crate::world::smtp::{Bad, Mood};
 use crate::world::web::{Fault, Reply, Request, Web};
@@ -32,14 +33,13 @@ impl Secrets {
         format!("{{ file = {path:?} }}")
     }
 
-    /// That a text has none of them, bare or in base64.
-    fn absent(&self, place: &str, text: &str) {
-        for mark in &self.marks {
-            for shown in forms(mark) {
-                let at = text.find(&shown).unwrap_or(usize::MAX);
-                assert_eq!(at, usize::MAX, "{place} has {mark}:\n{}", around(text, at));
-            }
-        }
+    /// Which of them a text has, bare or in base64.
+    fn found(&self, place: &str, text: &str) -> Vec<String> {
+        let marks = self.marks.iter().filter_map(|mark| {
+            let at = forms(mark).iter().find_map(|form| text.find(form))?;
+            Some(format!("{place} has {mark}:\n{}\n", around(text, at)))
+        });
+        marks.collect()
     }
 }
 
@@ -61,6 +61,10 @@ fn around(text: &str, at: usize) -> String {
 /// All that it was sent, as an explanation.
 fn repeat(request: &Request) -> Reply {
     let Request { method, path, query, headers, body } = request;
+    // Before OVH is asked for anything else.
+    if path.ends_with("/auth/time") {
+        return Reply { status: 200, headers: Vec::new(), body: now().to_string() };
+    }
     let text = format!("not taken: {method} http://127.0.0.1{path} {query:?} {headers:?} {body}");
     let mut reply = Reply::json(400, &json!({ "message": text, "errors": [{ "code": 1, "message": text }] }));
     reply.headers.push(("x-said".to_owned(), path.clone()));
@@ -145,20 +149,16 @@ fn no_secret_is_in_what_is_said_logged_or_kept_though_receivers_repeat_it() {
     let tsig = fs::read_to_string(&world.ns.secret_file).unwrap();
     world.host("sally").break_config().unwrap();
 
-    let run = |args: &[&str]| {
+    let mut leaks = Vec::new();
+    let mut run = |args: &[&str]| {
         let mut command = command(&config, args);
         let ran = finish(command.env("RUST_LOG", "trace").spawn().unwrap());
         let said = format!("{}{}", ran.out, ran.err);
-        assert!(
-            ran.err.contains("TRACE") || ran.err.contains("DEBUG"),
-            "{args:?} logged nothing:\n{}",
-            ran.err
-        );
         let place = format!("`certfleet {}`", args.join(" "));
-        secrets.absent(&place, &said);
+        leaks.extend(secrets.found(&place, &said));
         assert!(!said.contains(tsig.trim()) && !said.contains("PRIVATE KEY"), "{place}");
         for (path, text) in files(&world.store()) {
-            secrets.absent(&path.display().to_string(), &text);
+            leaks.extend(secrets.found(&path.display().to_string(), &text));
             assert!(!text.contains(tsig.trim()), "{}", path.display());
         }
         said
@@ -190,7 +190,9 @@ fn no_secret_is_in_what_is_said_logged_or_kept_though_receivers_repeat_it() {
         said.push_str(&run(args));
     }
 
-    // They were used, and what came back was read.
+    assert!(leaks.is_empty(), "{}", leaks.concat());
+    // They were used, what came back was read, and everything was logged.
+    assert!(said.contains("TRACE"), "{said}");
     let sent = format!("{before:?} {}", mail.heard().join("\n"));
     let unsent = secrets.marks.iter().filter(|mark| !forms(mark).iter().any(|form| sent.contains(form)));
     // Those that sign go nowhere: of a webhook, of OVH, of Amazon.

@@ -4,6 +4,7 @@
 mod world;
 
 mod acme;
+mod alert;
 mod architecture;
 mod canary;
 mod certificates;
@@ -26,8 +27,10 @@ mod planner_properties;
 mod providers;
 mod reference;
 mod report;
+mod rollout;
 mod scan;
 mod scenarios;
+mod systemd;
 mod together;
 mod tool;
 mod transaction;

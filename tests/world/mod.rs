@@ -9,6 +9,7 @@
 pub(crate) mod dns;
 pub(crate) mod host;
 pub(crate) mod look;
+pub(crate) mod machine;
 pub(crate) mod made;
 pub(crate) mod nameserver;
 pub(crate) mod parts;
@@ -31,6 +32,7 @@ use std::thread;
 use tempfile::TempDir;
 
 use self::host::Host;
+use self::machine::Machine;
 use self::made::write_private;
 use self::nameserver::{NameServer, Notify, Zones};
 use self::pebble::{Behaviour, Pebble};
@@ -214,6 +216,11 @@ impl World {
         let folder = self.dir.path().join(format!("pebble-{n}"));
         fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         Pebble::start(&folder, self.spare_address(n), self.ns.address, behaviour, &self.watchdog)
+    }
+
+    /// Boots a machine with a systemd of its own, on the same network; `None` where that is not possible.
+    pub(crate) fn machine(&self, shown: &[(&Path, &str)]) -> Option<Machine> {
+        Machine::boot(self.dir.path(), &self.watchdog, shown)
     }
 
     /// Writes certs.toml for this world, with these `[[certificate]]` and other tables at the end.

@@ -44,11 +44,11 @@ class Keeper:
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
             "hello": session.host_name,
-            "tls": session.ssl is not None,
+            "tls": server.transport.get_extra_info("ssl_object") is not None,
             "login": session.authenticated,
             "headers": [[name, str(value)] for name, value in mail.items()],
             "type": mail.get_content_type(),
-            "parts": [[part.get_content_type(), part.get_content()] for part in leaves],
+            "parts": [[part.get_content_type(), part.get_content().replace("\r\n", "\n")] for part in leaves],
             "defects": [repr(defect) for part in mail.walk() for defect in part.defects]
             + [repr(defect) for value in mail.values() for defect in value.defects],
             "longest": max(len(line) for line in raw.split(b"\r\n")),

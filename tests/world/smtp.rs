@@ -35,7 +35,7 @@ impl Mail {
         let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
         write_private(&certificate, &format!("{}{}", pair.leaf, pair.chain))?;
         write_private(&key, &pair.key)?;
-        let mut command = parts::aiosmtpd()?;
+        let mut command = parts::python::aiosmtpd()?;
         command.arg(HERE.to_string()).arg(encryption).args([&certificate, &key]).arg(dir.path());
         let port = dir.path().join("port");
         let (watchdog, log) = (Watchdog::start()?, dir.path().join("smtp.log"));

@@ -79,7 +79,7 @@ const PLAIN: &str = "encryption = 'none'";
 #[test]
 fn a_notice_is_a_mail_that_a_reader_understands() {
     let bench = Bench::start("none");
-    let to = "to = ['ops@example.org', 'Müller, die <second@example.org>']";
+    let to = "to = ['ops@example.org', '\"Müller, die\" <second@example.org>']";
     let mail = bench.received(&bench.channel_to(to, PLAIN), &notice());
     assert_eq!(mail["from"], "certfleet@example.org");
     assert_eq!(mail["to"], json!(["ops@example.org", "second@example.org"]));

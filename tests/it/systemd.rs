@@ -1,0 +1,211 @@
+//! The package installed and its units run, by a real systemd; the servers that they talk to are outside.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::package;
+use crate::world::World;
+use crate::world::look::{self, Served};
+use crate::world::machine::Machine;
+use crate::world::parts;
+
+const NAME: &str = "www.social.test";
+
+/// A machine with the package installed and nginx running, as an administrator would have them; certs.toml is for
+/// its own web server.
+struct Controller {
+    // The machine goes first: it talks to the world.
+    machine: Machine,
+    world: World,
+    tls: SocketAddr,
+}
+
+impl Controller {
+    /// `None` where no systemd can be booted.
+    fn new() -> Option<Self> {
+        let world = World::builder().zone("social.test").start().unwrap();
+        let nginx = parts::nginx().unwrap();
+        // Of the distribution, or unpacked with its libraries.
+        let unpacked =
+            nginx.libraries().and(nginx.path().ancestors().nth(3)).unwrap_or(Path::new("/usr/share/nginx"));
+        let package = package::built();
+        let machine = world.machine(&[(package, "/srv/certfleet.deb"), (unpacked, "/srv/nginx")])?;
+        let this = Self { tls: (world.spare_address(0), 443).into(), machine, world };
+        this.start_nginx(nginx.libraries().is_some());
+        Some(this)
+    }
+
+    fn start_nginx(&self, unpacked: bool) {
+        if unpacked {
+            let program = "#!/bin/sh\nexport LD_LIBRARY_PATH=$(echo /srv/nginx/usr/lib/*-linux-*)\n\
+                           exec /srv/nginx/usr/sbin/nginx \"$@\"\n";
+            self.machine.write("/usr/sbin/nginx", program);
+            self.machine.sh("chmod 755 /usr/sbin/nginx; mkdir -p /var/log/nginx /var/lib/nginx");
+        }
+        self.machine.write("/etc/nginx/nginx.conf", &nginx_config(self.tls));
+        self.machine.write(
+            "/etc/systemd/system/nginx.service",
+            "[Service]\nType=forking\nPIDFile=/run/nginx.pid\nExecStart=nginx\nExecReload=nginx -s reload\n",
+        );
+        self.machine.sh(
+            "mkdir -p /etc/letsencrypt/live; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+             -subj /CN=default -days 9 -keyout /etc/nginx/default.key -out /etc/nginx/default.pem 2>/dev/null; \
+             systemctl daemon-reload; systemctl start nginx",
+        );
+    }
+
+    fn install(&self) {
+        self.machine.sh("dpkg --install /srv/certfleet.deb");
+    }
+
+    /// Fills in certs.toml as an administrator would; the secret is a credential of the units.
+    fn configure(&self) {
+        let (pebble, ns) = (&self.world.pebble, &self.world.ns);
+        for (outside, inside) in [(&pebble.directory_ca, "ca.pem"), (&pebble.roots, "roots.pem")] {
+            let text = std::fs::read_to_string(outside).unwrap();
+            self.machine.write(&format!("/etc/certfleet/{inside}"), &text);
+        }
+        let secret = std::fs::read_to_string(&ns.secret_file).unwrap();
+        self.machine.write("/etc/certfleet/secrets/tsig", &secret);
+        self.machine.sh("chmod 644 /etc/certfleet/*.pem; chmod 600 /etc/certfleet/secrets/tsig");
+        for unit in ["certfleet", "certfleet-renew"] {
+            self.drop_in(unit, "LoadCredential=tsig:/etc/certfleet/secrets/tsig");
+        }
+        self.machine.write("/etc/certfleet/certs.toml", &self.config("systemctl reload nginx"));
+        self.machine.sh("systemctl daemon-reload");
+    }
+
+    fn drop_in(&self, unit: &str, line: &str) {
+        let file = line.split('=').next().unwrap();
+        let path = format!("/etc/systemd/system/{unit}.service.d/{file}.conf");
+        self.machine.write(&path, &format!("[Service]\n{line}\n"));
+    }
+
+    fn config(&self, reload: &str) -> String {
+        let (pebble, ns) = (&self.world.pebble, &self.world.ns);
+        format!(
+            "[issuer.pebble]\ndirectory = \"{directory}\"\ndirectory-ca = \"ca.pem\"\nroots = \"roots.pem\"\n\
+             contact = [\"ops@social.test\"]\naccept-terms = true\n\n\
+             [dns.main]\nprovider = \"rfc2136\"\nserver = \"{ns}\"\nkey-name = \"{key}\"\n\
+             secret = {{ credential = \"tsig\" }}\nauthoritative = [\"{ns}\"]\n\n\
+             [resolver]\nnameservers = [\"{ns}\"]\n\n\
+             [host.here]\nkind = \"local\"\nverify = [\"{tls}\"]\nreload = \"{reload}\"\n\n\
+             [[certificate]]\ndomains = [\"{NAME}\"]\nhosts = [\"here\"]\n",
+            directory = pebble.directory,
+            ns = ns.address,
+            key = ns.key.name,
+            tls = self.tls,
+        )
+    }
+
+    /// nginx has a server for the name from now on, as soon as there is a certificate.
+    fn serve(&self) {
+        let live = format!("/etc/letsencrypt/live/{NAME}");
+        let server = format!(
+            "server {{ listen {tls} ssl; server_name {NAME}; ssl_certificate {live}/fullchain.pem; \
+             ssl_certificate_key {live}/privkey.pem; }}\n",
+            tls = self.tls,
+        );
+        self.machine.sh(format_args!("mkdir -p {live}; cd {live}; cp /etc/nginx/default.key privkey.pem; cp /etc/nginx/default.pem fullchain.pem"));
+        self.machine.write("/etc/nginx/sites/www.conf", &server);
+        self.machine.sh("systemctl reload nginx");
+    }
+
+    /// The daemon says what is next when it has made one.
+    fn wait_for_a_pass(&self) {
+        let says = || self.machine.property("certfleet", "StatusText");
+        self.machine.wait("the daemon has made a pass", || says().contains("1 certificate, 1 host; next: "));
+    }
+
+    fn served(&self) -> Served {
+        look::served(self.tls, NAME).unwrap()
+    }
+
+    fn wait_until_served(&self) {
+        self.machine.wait("a certificate of the CA is served", || self.served().issuer.contains("Pebble"));
+    }
+}
+
+fn nginx_config(tls: SocketAddr) -> String {
+    format!(
+        "user www-data;\npid /run/nginx.pid;\nevents {{}}\nhttp {{\n\
+         server {{ listen {tls} ssl default_server; ssl_certificate /etc/nginx/default.pem; \
+         ssl_certificate_key /etc/nginx/default.key; }}\ninclude /etc/nginx/sites/*.conf;\n}}\n"
+    )
+}
+
+#[test]
+fn the_package_installs_a_daemon_that_renews_this_machine_and_goes_without_a_trace() {
+    let Some(controller) = Controller::new() else { return };
+    let machine = &controller.machine;
+    controller.install();
+
+    // Installed, and nothing runs: there is no configuration.
+    assert_eq!(
+        machine.sh("systemctl is-enabled certfleet certfleet-local.socket || true"),
+        "disabled\ndisabled\n"
+    );
+    assert_eq!(machine.property("certfleet", "ActiveState"), "inactive");
+    let rights = machine.sh("cd /etc/certfleet; stat -c '%a %U:%G' . certs.toml secrets /var/lib/certfleet");
+    assert_eq!(
+        rights,
+        "750 root:certfleet\n640 root:certfleet\n750 root:certfleet\n700 certfleet:certfleet\n"
+    );
+
+    controller.configure();
+    controller.serve();
+    // Returns when the daemon says that it is ready.
+    machine.sh("systemctl enable --now --quiet certfleet-local.socket certfleet.service");
+    assert_eq!(machine.property("certfleet", "ActiveState"), "active");
+    controller.wait_until_served();
+
+    // Root put them there, for the daemon that is not root.
+    let live = format!("/etc/letsencrypt/live/{NAME}");
+    assert_eq!(machine.sh(format_args!("stat -L -c '%a %U' {live}/privkey.pem")), "600 root\n");
+    let daemon = machine.property("certfleet", "MainPID");
+    assert_eq!(machine.sh(format_args!("stat -c %U /proc/{daemon}")), "certfleet\n");
+    controller.wait_for_a_pass();
+    assert_eq!(controller.world.ns.txt_records().unwrap(), Vec::<String>::new());
+    assert_eq!(controller.world.pebble.orders(), 1);
+
+    // What the unit denies is denied.
+    let status = machine.sh(format_args!("cat /proc/{daemon}/status"));
+    for line in ["CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "{line} is not in\n{status}");
+    }
+    for place in ["/etc/certfleet/x", "/etc/nginx/x", "/usr/x", "/var/lib/x"] {
+        // Even by root, in the daemon's view of the machine.
+        let said = machine.sh(format_args!("nsenter -t {daemon} -m touch {place} 2>&1 || true"));
+        assert!(said.contains("Read-only file system"), "{place}: {said}");
+    }
+
+    // Commands of a person go on as certfleet, also when root gives them.
+    let report = machine.sh("cd /; certfleet report 2>&1");
+    assert!(report.contains(NAME) && report.contains("going on as that user"), "{report}");
+
+    // A configuration that cannot be used is refused, and the one before goes on.
+    machine.sh("sed -i.good 's/^domains/domain/' /etc/certfleet/certs.toml; systemctl reload certfleet");
+    machine.wait("the mistake is told", || machine.journal().contains("did you mean \"domains\"?"));
+    assert_eq!(machine.property("certfleet", "MainPID"), daemon);
+    machine.sh("mv /etc/certfleet/certs.toml.good /etc/certfleet/certs.toml; systemctl reload certfleet");
+    assert_eq!(machine.property("certfleet", "ActiveState"), "active");
+
+    // An upgrade starts it anew, and nothing is issued for that.
+    controller.install();
+    assert_ne!(machine.property("certfleet", "MainPID"), daemon);
+    controller.wait_for_a_pass();
+    assert_eq!(controller.world.pebble.orders(), 1);
+
+    // Told to end, it ends in order and in time.
+    machine.sh("systemctl stop certfleet");
+    assert_eq!(machine.property("certfleet", "Result"), "success");
+
+    // Removed: keys stay, whatever is asked for.
+    machine.sh("dpkg --remove certfleet");
+    assert_eq!(machine.property("certfleet-local.socket", "LoadState"), "not-found");
+    assert_eq!(machine.sh("find /etc/systemd/system -name 'certfleet*' -type l"), "");
+    machine.sh("test -f /etc/certfleet/certs.toml -a -f /var/lib/certfleet/format");
+    machine.sh("dpkg --purge certfleet; test ! -e /etc/certfleet/certs.toml -a -f /var/lib/certfleet/format");
+    assert!(controller.served().issuer.contains("Pebble"));
+    assert!(machine.is_up());
+}
