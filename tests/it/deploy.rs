@@ -77,11 +77,11 @@ fn wanted(host: &Host) -> desired::Host {
     }
 }
 
-fn fresh(name: &str) -> Pair {
+pub(crate) fn fresh(name: &str) -> Pair {
     made::self_signed(&[name], -DAY, 90 * DAY).unwrap()
 }
 
-fn bundle(name: &str, version: u32, pair: &Pair) -> Bundle {
+pub(crate) fn bundle(name: &str, version: u32, pair: &Pair) -> Bundle {
     let der = CertificateDer::from_pem_slice(pair.leaf.as_bytes()).unwrap();
     Bundle {
         certificate: name.parse().unwrap(),

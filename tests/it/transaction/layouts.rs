@@ -6,7 +6,7 @@ use super::*;
 
 impl Place {
     /// The version that `live/NAME.conf` names for both key and chain.
-    fn named(&self, name: &str) -> String {
+    pub(super) fn named(&self, name: &str) -> String {
         let text = fs::read_to_string(self.path("live").join(format!("{name}.conf"))).unwrap();
         let base = fs::canonicalize(self.path("live")).unwrap().join(".certfleet").join(name);
         let path = |directive: &str, file: &str| {
