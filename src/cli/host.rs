@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::deploy::error::sudoers_line;
 use crate::deploy::{Presented, host_key, identity, presented};
 use crate::engine::Engine;
-use crate::model::desired::Host;
+use crate::model::desired::{Host, Layout};
 use crate::model::name::HostName;
 use crate::model::problem::Problem;
 use crate::render::Progress;
@@ -49,7 +49,7 @@ impl Output {
 
     async fn pin(&self, config: Config, host: &Host, yes: bool) -> Result<Exit, Refusal> {
         if host.local {
-            return Ok(self.nothing_to_do(host));
+            return Ok(self.nothing_to_do(&config, host));
         }
         let via = match &host.via {
             Some(_) => {
@@ -99,7 +99,8 @@ impl Output {
     }
 
     /// What is not reached by SSH has no key to pin, and needs none of ours.
-    fn nothing_to_do(&self, host: &Host) -> Exit {
+    fn nothing_to_do(&self, config: &Config, host: &Host) -> Exit {
+        let includes = includes(config, host);
         let sudoers = host.sudo.then(|| sudoers_line(&host.user));
         let mut text =
             format!("nothing is needed: `{}` is this machine (`kind = \"local\"`), without SSH", host.name);
@@ -110,13 +111,19 @@ impl Output {
                  but name):\n\n{sudoers}"
             );
         }
-        self.print(&text, &json!({ "host": host.name.as_str(), "local": true, "sudoers": sudoers }));
+        if !includes.is_empty() {
+            let _ = write!(text, "\n\n{}", say_includes(&includes));
+        }
+        self.print(
+            &text,
+            &json!({ "host": host.name.as_str(), "local": true, "sudoers": sudoers, "includes": includes }),
+        );
         Exit::Done
     }
 
     fn set_up(&self, config: &Config, host: &Host) -> Result<Exit, Refusal> {
         if host.local {
-            return Ok(self.nothing_to_do(host));
+            return Ok(self.nothing_to_do(config, host));
         }
         let file = match host.identity.first() {
             Some(file) => file.clone(),
@@ -154,11 +161,16 @@ impl Output {
             );
         }
         let _ = writeln!(text, "then, here: certfleet host pin {}", host.name);
+        let includes = includes(config, host);
+        if !includes.is_empty() {
+            let _ = write!(text, "\n{}", say_includes(&includes));
+        }
         self.print(
             &text,
             &json!({
                 "host": host.name.as_str(), "user": host.user, "identity": file.display().to_string(), "made": made,
                 "authorized-keys": line, "cert-authority": authority, "sudoers": sudoers,
+                "includes": includes,
             }),
         );
         Ok(Exit::Done)
@@ -169,6 +181,27 @@ fn find<'a>(config: &'a Config, name: &str) -> Result<&'a Host, Refusal> {
     let hosts = &config.desired.hosts;
     let found = hosts.values().find(|host| host.name.as_str() == name);
     found.ok_or_else(|| unknown("host", name, hosts.keys().map(HostName::as_str)))
+}
+
+/// The lines for nginx, of each certificate of this host, where its layout has them.
+fn includes(config: &Config, host: &Host) -> Vec<String> {
+    if host.layout != Layout::Include {
+        return Vec::new();
+    }
+    let certificates = config.desired.certificates.values();
+    let here = certificates.filter(|certificate| certificate.hosts.contains(&host.name));
+    here.map(|certificate| {
+        format!("include {}/{}.conf;", host.directory.trim_end_matches('/'), certificate.name)
+    })
+    .collect()
+}
+
+fn say_includes(includes: &[String]) -> String {
+    format!(
+        "once they are deployed, in nginx's `server` block of each, in place of `ssl_certificate` and \
+         `ssl_certificate_key`:\n\n{}\n",
+        includes.join("\n")
+    )
 }
 
 /// Whether a person at the terminal says that the keys are the same.

@@ -91,3 +91,16 @@ fn a_host_is_set_up_with_what_setup_prints() {
     certfleet(&config, &["renew"]).ended(0);
     assert!(!host.served(NAME).unwrap().expired());
 }
+
+#[test]
+fn setup_names_what_nginx_includes() {
+    let world = world(&["edge"]);
+    let config = unpinned(&world);
+    let line = format!("include {}/{NAME}.conf;", world.host("edge").live.display());
+    let setup = |args: &[&str]| certfleet(&config, &[args, &["host", "setup", "edge"]].concat()).ended(0);
+    assert!(!setup(&[]).out.contains(&line));
+    assert_eq!(setup(&["--json"]).json()["includes"], serde_json::json!([]));
+    edit(&config, "[host.edge]\n", "[host.edge]\nlayout = \"include\"\n");
+    setup(&[]).printed(&line);
+    assert_eq!(setup(&["--json"]).json()["includes"], serde_json::json!([line]));
+}
