@@ -97,6 +97,11 @@ pub(crate) fn nginx() -> Result<Program, String> {
     find_or_fetch("nginx", "nginx", "usr/sbin/nginx")
 }
 
+/// The load balancer.
+pub(crate) fn haproxy() -> Result<Program, String> {
+    find_or_fetch("haproxy", "haproxy", "usr/sbin/haproxy")
+}
+
 /// The SSH server.
 pub(crate) fn sshd() -> Result<Program, String> {
     find_or_fetch("sshd", "openssh-server", "usr/sbin/sshd")
