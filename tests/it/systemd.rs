@@ -26,8 +26,10 @@ impl Controller {
         let world = World::builder().zone("social.test").start().unwrap();
         let nginx = parts::nginx().unwrap();
         // Of the distribution, or unpacked with its libraries.
-        let unpacked =
-            nginx.libraries().and(nginx.path().ancestors().nth(3)).unwrap_or(Path::new("/usr/share/nginx"));
+        let unpacked = nginx
+            .libraries()
+            .and_then(|_| nginx.path().ancestors().nth(3))
+            .unwrap_or_else(|| Path::new("/usr/share/nginx"));
         let package = package::built();
         let machine = world.machine(&[(package, "/srv/certfleet.deb"), (unpacked, "/srv/nginx")])?;
         let this = Self { tls: (world.spare_address(0), 443).into(), machine, world };
