@@ -13,6 +13,7 @@ mod import;
 mod kinds;
 mod log;
 mod owner;
+mod pass;
 mod providers;
 mod receive;
 mod renew;
@@ -35,7 +36,7 @@ use jiff::{SignedDuration, Timestamp};
 use select::{select, unknown};
 
 use crate::config::{self, Config, LoadError};
-use crate::engine::{Engine, Listener, Observer, Summary};
+use crate::engine::{Listener, Observer};
 use crate::model::history::How;
 use crate::model::plan::{Action, Request, Waiting, plan};
 use crate::model::problem::Problem;
@@ -294,36 +295,6 @@ struct Output {
 }
 
 impl Output {
-    async fn pass(&self, config: Config, request: Request) -> Result<Exit, Refusal> {
-        self.pass_by(How::Cli, config, request).await
-    }
-
-    async fn pass_by(&self, how: How, config: Config, request: Request) -> Result<Exit, Refusal> {
-        let store = match Store::open(&config.store) {
-            Ok(store) => store,
-            Err(error) => {
-                let problem = Problem::of(&error);
-                alert::no_pass(&config, None, &problem, how).await;
-                return Err(Refusal::problem(&problem));
-            }
-        };
-        let config = Arc::new(config);
-        let engine = match Engine::new(config.clone(), store.clone(), self.listener(), self.wait) {
-            Ok(engine) => Arc::new(engine.run_by(how)),
-            Err(error) => return Err(alert::not_begun(&config, &store, &error, how).await),
-        };
-        let summary = match engine.pass(&request, told_to_end()).await {
-            Ok(summary) => summary,
-            Err(error) => return Err(alert::not_begun(&config, &store, &error, how).await),
-        };
-        let now = Timestamp::now();
-        self.print(&render::summary_text(&summary, now), &render::summary_json(&summary, now));
-        let attended = alert::after_pass(&engine, &request, &summary).await;
-        // Whoever is told nothing must not believe that all is well.
-        let untold = how != How::Cli && !attended.is_well();
-        Ok(if untold { Exit::Failed } else { exit_of(&summary) })
-    }
-
     async fn plan(&self, config: Config, selection: &Selection) -> Result<Exit, Refusal> {
         let request = Request { only: select(&config, selection)?, ..Request::default() };
         let (store, loaded) = read_store(&config)?;
@@ -374,21 +345,6 @@ fn read_store(config: &Config) -> Result<(Option<Store>, Loaded), Refusal> {
 
 fn is_work(action: &Action) -> bool {
     !matches!(action, Action::CleanUp { .. })
-}
-
-/// The worst that happened decides.
-fn exit_of(summary: &Summary) -> Exit {
-    // What failed and waits for its next attempt is still not done.
-    let failing = |waiting: &Waiting| matches!(waiting, Waiting::Backoff(..));
-    if !summary.failed.is_empty() || summary.interrupted || summary.waiting.iter().any(failing) {
-        Exit::Failed
-    } else if !summary.locked.is_empty() {
-        Exit::Locked
-    } else if summary.waiting.iter().any(Waiting::needs_person) || !summary.unreadable_debts.is_empty() {
-        Exit::Attention
-    } else {
-        Exit::Done
-    }
 }
 
 /// Resolves when the process is told to end.

@@ -84,6 +84,9 @@ pub fn plan_text(plan: &Plan) -> String {
                 for install in installs {
                     let (name, version, lacks) = (&install.certificate, install.version, &install.lacks);
                     let _ = writeln!(text, "  deploy    {name} version {version} to {host}: {lacks}");
+                    if let Some(despite) = &install.despite {
+                        let _ = writeln!(text, "            out of turn, its end is close: {despite}");
+                    }
                 }
             }
         }
@@ -127,6 +130,7 @@ fn action_json(action: &Action) -> Vec<Value> {
                     "certificate": install.certificate,
                     "version": install.version,
                     "because": install.lacks.to_string(),
+                    "despite": install.despite.as_ref().map(ToString::to_string),
                 })
             })
             .collect(),

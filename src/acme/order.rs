@@ -184,10 +184,13 @@ impl Run<'_> {
     /// Looks at the order until its status changes.
     async fn follow(&self, order: &mut Order) -> Result<(), CallError> {
         let before = order.state().status;
-        let mut pause = POLL_FIRST;
-        // The request before is on its way to a CA that is far; it may have worked meanwhile.
-        let mut wait =
-            POLL_FIRST.saturating_sub(self.session.sent().map_or(Duration::ZERO, |it| it.elapsed()));
+        let since = self.session.sent().map_or(Duration::ZERO, |sent| sent.elapsed());
+        let (mut pause, mut wait) = match before {
+            // While the last answer was on its way, the CA has begun to look.
+            OrderStatus::Pending => (POLL_FIRST, POLL_FIRST.saturating_sub(since)),
+            // One that is slow to answer is busy: issuing will take it longer, too.
+            _ => (POLL_ISSUING, POLL_ISSUING.max(since)),
+        };
         loop {
             tokio::time::sleep(wait).await;
             refresh(order).await?;
@@ -290,8 +293,9 @@ pub(super) fn ari_id(text: &str) -> Option<CertificateIdentifier<'_>> {
 /// says `unauthorized` for a certificate of another account, `malformed` for an unknown one; Pebble
 /// `serverInternal` when it does not find it).
 const NOT_REPLACEABLE: [&str; 4] = ["alreadyReplaced", "malformed", "unauthorized", "serverInternal"];
-/// Pebble 2.10 is known to hang when it is asked faster.
 const POLL_FIRST: Duration = Duration::from_millis(50);
+/// Pebble 2.10 can hang when it is asked for an order at the very moment in which it issues.
+const POLL_ISSUING: Duration = Duration::from_millis(100);
 const POLL_LAST: Duration = Duration::from_secs(5);
 /// Who is asked to wait for longer comes back in another attempt.
 const POLL_PATIENCE: Duration = Duration::from_secs(60);

@@ -103,7 +103,7 @@ impl Output {
         let title = memory.alerts.get(id).map_or_else(String::new, |alert| alert.title.clone());
         store.save_alerts(&lock, &memory).map_err(|error| refused(Problem::of(&error)))?;
         let detail = Some(plain(&format!("alert {id}: {title}")));
-        engine::note(&store, &Entry { detail, ..Entry::new(now, What::Acknowledged, by) });
+        engine::note(&store, &[Entry { detail, ..Entry::new(now, What::Acknowledged, by) }]);
         let text =
             format!("`{id}` is yours, {who}: {title}\nnobody is told again before it gets worse, or is over");
         self.print(&text, &serde_json::json!({ "alert": id, "acknowledged-by": who, "at": now }));
@@ -134,7 +134,7 @@ async fn try_channel(name: &str, channel: &Arc<dyn Channel>, now: Timestamp) -> 
         level: Level::Warning,
         at: now,
         since: now,
-        code: "alert.test".to_owned(),
+        code: "alerts.test".to_owned(),
         title: format!("certfleet can reach you by `{name}`"),
         subjects: Vec::new(),
         more: 0,
@@ -183,8 +183,17 @@ pub(super) async fn not_begun(config: &Config, store: &Store, error: &StartError
 }
 
 fn say(attended: &Attended) {
+    for (text, _) in untold(attended) {
+        complain(&text);
+    }
+}
+
+/// What people could not be told, and why, each with the code of the problem.
+pub(super) fn untold(attended: &Attended) -> Vec<(String, Option<&str>)> {
+    let mut said = Vec::new();
     for problem in &attended.problems {
-        complain(&render::problem(problem, Some("the next pass tells people again what they are to know")));
+        let next = "the next pass tells people again what they are to know";
+        said.push((render::problem(problem, Some(next)), Some(problem.code.as_str())));
     }
     for letter in &attended.undelivered {
         let next = match letter.next {
@@ -197,6 +206,8 @@ fn say(attended: &Attended) {
         }
         let hint = letter.problem.as_ref().and_then(|problem| problem.hint.clone());
         let hint = hint.unwrap_or_else(|| format!("run `certfleet alert test {}`", letter.channel));
-        complain(&format!("{text}\n  next: {next}\n  hint: {hint}"));
+        let code = letter.problem.as_ref().map(|problem| problem.code.as_str());
+        said.push((format!("{text}\n  next: {next}\n  hint: {hint}"), code));
     }
+    said
 }

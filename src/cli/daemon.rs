@@ -4,6 +4,7 @@ mod listen;
 mod notify;
 mod pages;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,10 +16,10 @@ use tracing::Level;
 
 use self::listen::{Listening, show};
 use self::pages::Pages;
-use super::{Exit, Output, Refusal, log};
+use super::{Exit, Output, Refusal, alert, log};
 use crate::config::{Config, Listen};
-use crate::engine::daemon::{Audience, Daemon, End, News, Order};
-use crate::engine::{StartError, Summary};
+use crate::engine::daemon::{Audience, Daemon, End, News, Occasion, Order};
+use crate::engine::{Attended, StartError, Summary};
 use crate::model::plan::minute;
 use crate::model::problem::Problem;
 use crate::render::{self, Log};
@@ -36,8 +37,13 @@ impl Output {
         })?;
         let log = Arc::new(log::listener(self.journal));
         let pages = Arc::new(Pages::new(store.clone(), config.clone()));
-        let front =
-            Front { log: log.clone(), pages, listening: Mutex::default(), began: Mutex::new(Instant::now()) };
+        let front = Front {
+            log: log.clone(),
+            pages,
+            listening: Mutex::default(),
+            began: Mutex::new(Instant::now()),
+            untold: Mutex::default(),
+        };
         front.listen(config.daemon.listen.as_ref()).map_err(|error| Refusal::failed(&error))?;
         let beat = notify::beat().unwrap_or(Duration::MAX);
         front.log.say(
@@ -79,6 +85,8 @@ struct Front {
     pages: Arc<Pages>,
     listening: Mutex<Option<(Listen, Listening)>>,
     began: Mutex<Instant>,
+    /// What people could not be told the last time.
+    untold: Mutex<BTreeSet<String>>,
 }
 
 impl Front {
@@ -114,13 +122,22 @@ impl Front {
 
     fn not_begun(&self, error: &StartError, next: Timestamp) {
         let next = format!("tried again at {}", minute(next));
-        match error {
-            StartError::Store(error) => self.log.complain(&Problem::of(error), Some(&next)),
-            error => {
-                self.log.say(Level::ERROR, &format!("{}\n  next: {next}", render::error_chain(error)), None)
+        self.log.complain(&Problem::of(error), Some(&next));
+        notify::status(&format!("no pass could begin: {error}; {next}"));
+    }
+
+    /// Says what people could not be told: after every pass, and between them what is new.
+    fn untold(&self, attended: &Attended, occasion: Occasion) {
+        let letters = attended.undelivered.iter().map(|it| format!("{} {}", it.channel, it.title));
+        let problems = attended.problems.iter().map(Problem::one_line);
+        let now: BTreeSet<String> = letters.chain(problems).collect();
+        let mut before = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        if occasion == Occasion::Pass || !now.is_subset(&before) {
+            for (text, code) in alert::untold(attended) {
+                self.log.say(Level::ERROR, &text, code);
             }
         }
-        notify::status(&format!("no pass could begin: {error}; {next}"));
+        *before = now;
     }
 
     fn reloaded(&self, config: &Arc<Config>) {
@@ -144,6 +161,7 @@ impl Audience for Front {
             News::Begins => *self.began.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now(),
             News::Passed(summary, next) => self.passed(summary, next),
             News::NotBegun(error, next) => self.not_begun(error, next),
+            News::Told(attended, occasion) => self.untold(attended, occasion),
             News::Differs => self.log.say(
                 Level::WARN,
                 "warning: certs.toml has changed and is not loaded\n  hint: run `systemctl reload certfleet`, or send SIGHUP",

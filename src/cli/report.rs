@@ -11,12 +11,14 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::{Exit, Output, Refusal, put, read_store};
+use super::{Exit, Output, Refusal, complain, put, read_store, unknown};
 use crate::config::Config;
 use crate::engine::Observer;
+use crate::model::name::ChannelName;
 use crate::model::plan::Request;
 use crate::model::problem::{Blame, Diagnose, Problem};
 use crate::model::report::{Report, report};
+use crate::notify::Message;
 use crate::render::{self, Verdict};
 
 #[derive(Debug, Args)]
@@ -36,6 +38,9 @@ pub(super) struct ReportArgs {
     /// Write it to this file, as a whole and readable by all (0644), in place of standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Send it through this channel of certs.toml, `[alert.CHANNEL]`, as text, page or JSON, whichever it can use
+    #[arg(long, value_name = "CHANNEL", conflicts_with = "format")]
+    to: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -74,12 +79,15 @@ impl Output {
         };
         let report = report(&config.desired, &loaded.state, &observed, Timestamp::now());
         let format = if self.json { Format::Json } else { args.format.unwrap_or(Format::Table) };
+        if let Some(name) = &args.to {
+            send(&config, name, &report).await?;
+        }
         match &args.output {
             Some(path) => {
                 let text = rendered(&report, format, WIDTH, false)?;
                 write_whole(path, &text).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
             }
-            None if args.check => {}
+            None if args.check || args.to.is_some() => {}
             None => {
                 let terminal = io::stdout().is_terminal();
                 put(rendered(&report, format, width(), terminal && may_color())?.trim_end());
@@ -93,6 +101,22 @@ impl Output {
         let needs = report.needs_attention() || !loaded.unreadable.is_empty();
         Ok(if needs { Exit::Attention } else { Exit::Done })
     }
+}
+
+/// Sends the report through a channel, in one attempt.
+async fn send(config: &Config, name: &str, report: &Report) -> Result<(), Refusal> {
+    let Some((_, channel)) = config.channels.iter().find(|(known, _)| known.as_str() == name) else {
+        return Err(unknown("channel", name, config.channels.keys().map(ChannelName::as_str)));
+    };
+    let message = Message::Document {
+        title: render::report_title(report),
+        text: render::report_table(report, WIDTH, false),
+        html: Some(render::report_html(report)),
+        json: Some(serde_json::to_value(report).map_err(|error| Refusal::failed(&error))?),
+    };
+    channel.send(&message).await.map_err(|error| Refusal::problem(&Problem::of(&error)))?;
+    complain(&format!("the report is sent to `{name}`"));
+    Ok(())
 }
 
 fn rendered(report: &Report, format: Format, width: usize, color: bool) -> Result<String, Refusal> {

@@ -1,6 +1,7 @@
 //! `[[certificate]]`
 
 mod issuers;
+mod rollout;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -148,6 +149,7 @@ fn read(
     let renew_before = section.optional("renew-before");
     let hosts = hosts(&mut section, scope, &who);
     seen.used.extend(hosts.iter().cloned());
+    let rollout = rollout::rollout(&mut section, &hosts, scope, &who);
     let verify_names = verify_names(&mut section, &domains, !hosts.is_empty(), &who);
     section.finish();
 
@@ -162,6 +164,7 @@ fn read(
         fallback: fallback.iter().filter_map(|name| name.parse().ok()).collect(),
         dns: account.parse().ok()?,
         hosts,
+        rollout,
         key,
         reuse_key,
         profile,

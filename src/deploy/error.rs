@@ -410,6 +410,21 @@ impl InstallError {
     }
 }
 
+impl InstallError {
+    /// Whether the host may serve something else than before, for all that is known.
+    pub fn may_have_switched(&self) -> bool {
+        !matches!(
+            self,
+            Self::NoRandomness(_)
+                | Self::Channel { .. }
+                | Self::Start { .. }
+                | Self::NoCommand { .. }
+                | Self::Sudo { .. }
+                | Self::Stopped { .. }
+        )
+    }
+}
+
 impl Diagnose for InstallError {
     fn code(&self) -> &'static str {
         match self {

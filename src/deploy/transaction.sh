@@ -718,16 +718,28 @@ put_new() {
     error=$(sync "$directory" 2>&1) || fail staging "$error"
 }
 
-broken() {
+# Nobody's fault but the host's: what it uses is as it was, and there is nothing to load.
+give_up() {
     for entry in "$@"; do
         split "$entry"
         record broken "$one" "$version" - "$output"
     done
+    new='' same=''
 }
 
 # Switches all in $replace, or those of them with which the config test passes; they are in $switched. If it does
 # not pass without them either, it is the host's own fault, and nothing is left to load.
 switch() {
+    case $replace in
+        *:take-over*)
+            # Not even links of others are replaced on a host that is broken.
+            step 'the config test'
+            run sh -c "$test" || {
+                give_up $new $same $replace
+                return
+            }
+            ;;
+    esac
     ready=''
     for entry in $replace; do
         split "$entry"
@@ -752,9 +764,7 @@ switch() {
     fi
     [ -z "$ready" ] || back $ready
     if [ -z "$ready" ] || { step 'the config test with the old ones' && ! run sh -c "$test"; }; then
-        # Nobody's fault but the host's: what it uses is as it was.
-        broken $new $same $ready
-        new='' same=''
+        give_up $new $same $ready
         return
     fi
     case $ready in

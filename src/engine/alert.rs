@@ -95,9 +95,9 @@ impl Diagnose for Hindrance {
     fn code(&self) -> &'static str {
         match self {
             Self::Quarantined(..) => QUARANTINED,
-            Self::Unreadable(_) => "alert.unreadable",
-            Self::Unsaved(_) => "alert.unsaved",
-            Self::Locked(_) => "alert.locked",
+            Self::Unreadable(_) => "alerts.unreadable",
+            Self::Unsaved(_) => "alerts.unsaved",
+            Self::Locked(_) => "alerts.locked",
         }
     }
 
@@ -303,7 +303,8 @@ impl Session<'_> {
         }
         let mut damages = known.damages.clone();
         damages.extend(self.attended.problems.iter().filter(|problem| problem.code == QUARANTINED).cloned());
-        let endings = chains::endings(desired);
+        let endings = chains::endings(self.config, self.store.as_ref().map(|(store, _)| *store));
+        let refused = self.store.as_ref().and_then(|(store, _)| store.config_refused().ok().flatten());
         let circumstances = Circumstances {
             desired,
             state: &known.state,
@@ -311,7 +312,7 @@ impl Session<'_> {
             report: &report(desired, &known.state, &known.observed, now),
             damages: &damages,
             clock: known.clock.as_ref(),
-            refused: None,
+            refused: refused.as_ref().map(|refused| &refused.problem),
             unusable,
             endings: &endings,
             now,
@@ -382,4 +383,4 @@ fn word(occasion: Occasion) -> &'static str {
 
 /// The code of what a store says of a clock that is behind its facts.
 const CLOCK: &str = "clock.behind";
-const QUARANTINED: &str = "alert.quarantined";
+const QUARANTINED: &str = "alerts.quarantined";

@@ -7,17 +7,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::pending;
+use futures::future::{FutureExt, pending};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::alert::{Attended, Channels, attend, attend_hindered};
 use super::{Engine, Listener, StartError, Summary};
 use crate::config::{self, Config, LoadError};
 use crate::model::history::How;
 use crate::model::pace::{Rest, share};
 use crate::model::plan::Request;
 use crate::model::problem::Problem;
+use crate::model::schedule::after;
 use crate::model::state::ConfigRefused;
 use crate::store::{SaveError, Store};
 
@@ -48,6 +50,8 @@ pub enum News<'a> {
     NotBegun(&'a StartError, Timestamp),
     /// certs.toml says something else than what the daemon goes by; said once for each text.
     Differs,
+    /// People have been told what they are to know, as far as they could be.
+    Told(&'a Attended, Occasion),
     /// The configuration is being read again.
     Reloading,
     /// It has been, and counts from the next pass on.
@@ -60,6 +64,15 @@ pub enum News<'a> {
     NotNoted(&'a SaveError),
     /// It was told to end.
     Ending,
+}
+
+/// Why people were told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// A pass has ended, or could not begin.
+    Pass,
+    /// It was time.
+    Time,
 }
 
 /// Who is told.
@@ -90,12 +103,21 @@ pub enum End {
     AtOnce,
 }
 
-/// A pass that has ended, and what was wanted meanwhile.
-struct Passed {
-    result: Result<Summary, StartError>,
-    /// The configuration is another one by now.
+/// Work that has ended, and what was wanted meanwhile.
+struct Done<T> {
+    result: T,
+    /// The configuration was to be read again, so that a pass is to be made now.
     reloaded: bool,
     told_to_end: bool,
+}
+
+/// Why the rest is over.
+enum Wake {
+    /// The next pass is due.
+    Pass,
+    /// Somebody may be to be told something.
+    Tell,
+    Order(Order),
 }
 
 impl Daemon {
@@ -116,28 +138,57 @@ impl Daemon {
     /// Pass after pass, until told to end.
     pub async fn run(mut self, orders: &mut mpsc::Receiver<Order>, audience: &dyn Audience) -> End {
         self.note_refusal(None, audience);
+        let end = self.passes(orders, audience).await;
+        // What does not run does not go on with an old file either.
+        self.note_refusal(None, audience);
+        end
+    }
+
+    async fn passes(&mut self, orders: &mut mpsc::Receiver<Order>, audience: &dyn Audience) -> End {
         loop {
             self.compare(audience);
             let began = Timestamp::now();
             audience.hear(News::Begins);
-            let Some(passed) = self.pass(orders, audience).await else { return End::AtOnce };
+            let (stop, stopped) = oneshot::channel();
+            let Some(passed) = self.hear_out(self.pass(stopped), stop, orders, audience).await else {
+                return End::AtOnce;
+            };
             if passed.told_to_end {
                 return End::InOrder;
             }
-            let rest = self.rest(began, passed.result.as_ref().ok());
-            match passed.result {
-                Ok(summary) => audience.hear(News::Passed(&summary, rest.next)),
-                Err(error) => audience.hear(News::NotBegun(&error, rest.next)),
+            let summary = passed.result.as_ref().ok().map(|(_, summary)| summary);
+            let (rest, ended) = (self.rest(began, summary), Instant::now());
+            match &passed.result {
+                Ok((_, summary)) => audience.hear(News::Passed(summary, rest.next)),
+                Err(error) => audience.hear(News::NotBegun(error, rest.next)),
             }
-            if passed.reloaded {
-                continue;
-            }
-            match self.sleep(&rest, orders, audience).await {
-                None => {}
-                Some(Order::Reload) => self.reload(audience),
-                Some(Order::End) => {
-                    audience.hear(News::Ending);
+            let mut again = passed.reloaded;
+            let (mut work, mut occasion) = (self.tell_of(passed.result).boxed(), Occasion::Pass);
+            loop {
+                let (stop, stopped) = oneshot::channel();
+                let Some(told) = self.hear_out(unless(stopped, work), stop, orders, audience).await else {
+                    return End::AtOnce;
+                };
+                if told.told_to_end {
                     return End::InOrder;
+                }
+                let attended = told.result.unwrap_or_default();
+                audience.hear(News::Told(&attended, occasion));
+                again |= told.reloaded;
+                if again {
+                    break;
+                }
+                match self.sleep(&rest, ended, attended.next, orders, audience).await {
+                    Wake::Pass => break,
+                    Wake::Tell => (work, occasion) = (self.tell().boxed(), Occasion::Time),
+                    Wake::Order(Order::Reload) => {
+                        self.reload(audience);
+                        break;
+                    }
+                    Wake::Order(Order::End) => {
+                        audience.hear(News::Ending);
+                        return End::InOrder;
+                    }
                 }
             }
         }
@@ -146,7 +197,7 @@ impl Daemon {
     fn rest(&self, began: Timestamp, summary: Option<&Summary>) -> Rest {
         let (ended, interval) = (Timestamp::now(), self.config.daemon.interval);
         // Questions alone, each certificate's at a time of its own, do not make four passes out of one.
-        let soon = crate::model::schedule::after(began, interval / 4);
+        let soon = after(began, interval / 4);
         let asks = summary.and_then(|summary| summary.asks).map(|at| at.max(soon));
         let wake = summary.and_then(|summary| summary.wake).into_iter().chain(asks).min();
         Rest::after(began, ended, interval, wake, self.share())
@@ -158,22 +209,25 @@ impl Daemon {
         share(&format!("{} {}", machine.nodename().to_string_lossy(), self.store.path().display()))
     }
 
-    /// One pass; `None` when it was not waited for.
-    async fn pass(&mut self, orders: &mut mpsc::Receiver<Order>, audience: &dyn Audience) -> Option<Passed> {
-        let (stop, stopped) = oneshot::channel::<()>();
+    /// Waits for work to end, and for orders meanwhile; `None` when its end was not to be waited for.
+    async fn hear_out<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+        stop: oneshot::Sender<()>,
+        orders: &mut mpsc::Receiver<Order>,
+        audience: &dyn Audience,
+    ) -> Option<Done<T>> {
         let mut stop = Some(stop);
         let mut reloaded = false;
-        let pass =
-            one_pass(self.config.clone(), self.store.clone(), self.listener.clone(), self.lock_wait, stopped);
-        tokio::pin!(pass);
+        tokio::pin!(work);
         let mut beats = tokio::time::interval(self.beat);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let result = loop {
             tokio::select! {
-                result = &mut pass => break result,
+                result = &mut work => break result,
                 _ = beats.tick() => beat(audience).await,
                 order = orders.recv() => match order {
-                    // The pass goes on with what it began with.
+                    // The work goes on with what it began with.
                     Some(Order::Reload) => {
                         self.reload(audience);
                         reloaded = true;
@@ -181,35 +235,77 @@ impl Daemon {
                     Some(Order::End) | None => {
                         let stop = stop.take()?;
                         audience.hear(News::Ending);
-                        // Nobody listens any more only when the pass is over.
+                        // Nobody listens any more only when the work is over.
                         let _ = stop.send(());
                     }
                 },
             }
         };
-        Some(Passed { result, reloaded, told_to_end: stop.is_none() })
+        Some(Done { result, reloaded, told_to_end: stop.is_none() })
     }
 
-    /// Until the next pass is due, or somebody wants something.
+    /// One pass, and what made it.
+    fn pass(
+        &self,
+        stopped: oneshot::Receiver<()>,
+    ) -> impl Future<Output = Result<(Arc<Engine>, Summary), StartError>> + use<> {
+        let (config, store, listener) = (self.config.clone(), self.store.clone(), self.listener.clone());
+        let lock_wait = self.lock_wait;
+        async move {
+            let engine = Arc::new(Engine::new(config, store, listener, lock_wait)?.run_by(How::Daemon));
+            let summary = engine.pass(&Request::default(), told(stopped)).await?;
+            Ok((engine, summary))
+        }
+    }
+
+    /// Tells people what a pass has learnt, or that there was none.
+    fn tell_of(
+        &self,
+        result: Result<(Arc<Engine>, Summary), StartError>,
+    ) -> impl Future<Output = Attended> + Send + use<> {
+        let (config, store) = (self.config.clone(), self.store.clone());
+        async move {
+            match result {
+                Ok((engine, summary)) => engine.attend(&Request::default(), &summary).await,
+                Err(error) => {
+                    let (channels, problem) = (Channels::of(&config), Problem::of(&error));
+                    attend_hindered(&config, &channels, Some(&store), &problem, How::Daemon).await
+                }
+            }
+        }
+    }
+
+    /// Tells people what they are to know by now, of what is known already.
+    fn tell(&self) -> impl Future<Output = Attended> + Send + use<> {
+        let (config, store) = (self.config.clone(), self.store.clone());
+        async move { attend(&config, &Channels::of(&config), &store, None, None).await }
+    }
+
+    /// Until there is something to do, or somebody wants something.
     async fn sleep(
         &self,
         rest: &Rest,
+        ended: Instant,
+        tell: Option<Timestamp>,
         orders: &mut mpsc::Receiver<Order>,
         audience: &dyn Audience,
-    ) -> Option<Order> {
-        let began = Instant::now();
+    ) -> Wake {
         let longest = SignedDuration::try_from(self.beat).unwrap_or(SignedDuration::from_secs(1));
         loop {
             beat(audience).await;
             let now = Timestamp::now();
-            let rested = SignedDuration::try_from(began.elapsed()).unwrap_or(SignedDuration::MAX);
+            let rested = SignedDuration::try_from(ended.elapsed()).unwrap_or(SignedDuration::MAX);
             if rest.is_over(now, rested) {
-                return None;
+                return Wake::Pass;
             }
-            let nap = Duration::try_from(rest.nap(now, longest)).unwrap_or(NAP);
+            if tell.is_some_and(|tell| tell <= now) {
+                return Wake::Tell;
+            }
+            let nap = tell.map_or(longest, |tell| now.duration_until(tell).min(longest));
+            let nap = Duration::try_from(rest.nap(now, nap)).unwrap_or(NAP);
             tokio::select! {
                 () = tokio::time::sleep(nap) => {}
-                order = orders.recv() => return Some(order.unwrap_or(Order::End)),
+                order = orders.recv() => return Wake::Order(order.unwrap_or(Order::End)),
             }
         }
     }
@@ -239,8 +335,7 @@ impl Daemon {
 
     /// For alerts: they are for those who do not read the log.
     fn note_refusal(&self, error: Option<&LoadError>, audience: &dyn Audience) {
-        let refused =
-            error.map(|error| ConfigRefused { at: Timestamp::now(), message: Problem::of(error).one_line() });
+        let refused = error.map(|error| ConfigRefused { at: Timestamp::now(), problem: Problem::of(error) });
         if let Err(error) = self.store.save_config_refused(refused.as_ref()) {
             audience.hear(News::NotNoted(&error));
         }
@@ -262,18 +357,17 @@ async fn beat(audience: &dyn Audience) {
     audience.hear(News::Beat);
 }
 
-async fn one_pass(
-    config: Arc<Config>,
-    store: Store,
-    listener: Arc<dyn Listener>,
-    lock_wait: Duration,
-    stopped: oneshot::Receiver<()>,
-) -> Result<Summary, StartError> {
-    let engine = Arc::new(Engine::new(config, store, listener, lock_wait)?.run_by(How::Daemon));
-    let stopped = async {
-        if stopped.await.is_err() {
-            pending::<()>().await;
-        }
-    };
-    engine.pass(&Request::default(), stopped).await
+/// Resolves when told to stop.
+async fn told(stopped: oneshot::Receiver<()>) {
+    if stopped.await.is_err() {
+        pending::<()>().await;
+    }
+}
+
+/// Work that may be dropped at any moment: what it has not done yet is noted.
+async fn unless<T>(stopped: oneshot::Receiver<()>, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        result = work => Some(result),
+        () = told(stopped) => None,
+    }
 }

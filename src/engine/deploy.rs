@@ -33,6 +33,9 @@ const MANY: usize = 8;
 /// Between looks at what a host serves after a version was put back.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// Problems that a new version had on a host; with others it was never tried there.
+const WANTING: [&str; 4] = ["deploy.refused", "deploy.config-test", "deploy.reload", "deploy.not-served"];
+
 /// What became of one install.
 pub(super) struct Outcome {
     pub(super) certificate: CertName,
@@ -52,6 +55,17 @@ pub(super) enum Result {
     Pending(Problem),
     /// Not installed, or put back.
     Failed(Problem),
+    /// The connection ended in the midst of it: only a look can tell.
+    Unknown(Problem),
+}
+
+/// Why nothing is known of a transaction.
+#[derive(Clone)]
+enum Unheard {
+    /// It was never begun.
+    NotBegun(Problem),
+    /// It was begun.
+    Lost(Problem),
 }
 
 /// A version cannot be taken from the store.
@@ -94,13 +108,14 @@ impl Engine {
     ) -> Vec<Outcome> {
         let host = &self.config.desired.hosts[name];
         let began = Instant::now();
-        let mut results: BTreeMap<CertName, std::result::Result<Deployed, Problem>> = BTreeMap::new();
+        let mut results: BTreeMap<CertName, std::result::Result<Deployed, Unheard>> = BTreeMap::new();
         let mut bundles = Vec::new();
         for install in &installs {
             match blocking(|| self.bundle(install, force)) {
                 Ok(bundle) => bundles.push(bundle),
                 Err(error) => {
-                    results.insert(install.certificate.clone(), Err(Problem::of(&error)));
+                    let problem = Unheard::NotBegun(Problem::of(&error));
+                    results.insert(install.certificate.clone(), Err(problem));
                 }
             }
         }
@@ -110,10 +125,9 @@ impl Engine {
                 Ok(deployed) => {
                     results.extend(deployed.into_iter().map(|(name, deployed)| (name, Ok(deployed))))
                 }
-                Err(problem) => {
-                    results.extend(
-                        bundles.iter().map(|bundle| (bundle.certificate.clone(), Err(problem.clone()))),
-                    );
+                Err(unheard) => {
+                    let names = bundles.iter().map(|bundle| bundle.certificate.clone());
+                    results.extend(names.map(|name| (name, Err(unheard.clone()))));
                 }
             }
         }
@@ -147,10 +161,13 @@ impl Engine {
         host: &Host,
         bundles: &[Bundle],
         prover: &Prover<'_>,
-    ) -> std::result::Result<Vec<(CertName, Deployed)>, Problem> {
-        let session = self.session(host).await.map_err(|error| Problem::of(&*error))?;
+    ) -> std::result::Result<Vec<(CertName, Deployed)>, Unheard> {
+        let session = self.session(host).await.map_err(|error| Unheard::NotBegun(Problem::of(&*error)))?;
         let result = deploy::deploy(&session, host, bundles, prover).await;
-        result.map_err(|error| Problem::of(&error))
+        result.map_err(|error| match error.may_have_switched() {
+            true => Unheard::Lost(Problem::of(&error)),
+            false => Unheard::NotBegun(Problem::of(&error)),
+        })
     }
 
     /// The connection to a host; one for all its transactions of a pass.
@@ -187,7 +204,7 @@ impl Engine {
         host: &HostName,
         installs: Vec<Install>,
         bundles: &[Bundle],
-        mut results: BTreeMap<CertName, std::result::Result<Deployed, Problem>>,
+        mut results: BTreeMap<CertName, std::result::Result<Deployed, Unheard>>,
         mut seen: BTreeMap<CertName, Vec<Look>>,
         took: Duration,
     ) -> Vec<Outcome> {
@@ -217,7 +234,7 @@ impl Engine {
                     Result::Failed(problem) if put_back => {
                         Event::PutBack(certificate.clone(), host.clone(), version, problem.clone())
                     }
-                    Result::Failed(problem) => {
+                    Result::Failed(problem) | Result::Unknown(problem) => {
                         Event::DeployFailed(certificate.clone(), host.clone(), version, problem.clone())
                     }
                 });
@@ -230,7 +247,7 @@ impl Engine {
             self.tell(Event::NotNoted(Problem::of(&error)));
         }
         // Not while the store is locked: who reads us may be slow.
-        events.into_iter().for_each(|event| self.tell(event));
+        self.listener.notice_all(&events);
         outcomes
     }
 }
@@ -240,7 +257,7 @@ fn note(
     facts: &mut HostFacts,
     version: VersionNumber,
     fingerprint: Option<Fingerprint>,
-    result: std::result::Result<Deployed, Problem>,
+    result: std::result::Result<Deployed, Unheard>,
     now: Timestamp,
 ) -> Result {
     let installed =
@@ -248,7 +265,7 @@ fn note(
     match result {
         Ok(Deployed::Served { proof }) => {
             facts.installed = installed(false);
-            facts.failure = None;
+            (facts.failure, facts.rejected) = (None, None);
             if !proof.addresses.is_empty() {
                 facts.proven_at = Some(now);
             }
@@ -256,21 +273,41 @@ fn note(
         }
         Ok(Deployed::Pending { problem }) => {
             facts.installed = installed(true);
-            facts.failure = None;
+            (facts.failure, facts.rejected) = (None, None);
             Result::Pending(problem)
         }
-        Ok(Deployed::RolledBack { problem } | Deployed::Failed { problem }) | Err(problem) => {
-            let earlier = facts.failure.take();
-            facts.failure = Some(Failure {
-                count: earlier.as_ref().map_or(1, |failure| failure.count.saturating_add(1)),
-                first: earlier.map_or(now, |failure| failure.first),
-                last: now,
-                problem: problem.clone(),
-                revision: String::new(),
-            });
+        Ok(Deployed::RolledBack { problem }) => {
+            facts.rejected = Some(version);
+            failed(facts, &problem, now);
             Result::Failed(problem)
         }
+        Ok(Deployed::Failed { problem }) => {
+            if WANTING.contains(&problem.code.as_str()) {
+                facts.rejected = Some(version);
+            }
+            failed(facts, &problem, now);
+            Result::Failed(problem)
+        }
+        Err(Unheard::NotBegun(problem)) => {
+            failed(facts, &problem, now);
+            Result::Failed(problem)
+        }
+        Err(Unheard::Lost(problem)) => {
+            failed(facts, &problem, now);
+            Result::Unknown(problem)
+        }
     }
+}
+
+fn failed(facts: &mut HostFacts, problem: &Problem, now: Timestamp) {
+    let earlier = facts.failure.take();
+    facts.failure = Some(Failure {
+        count: earlier.as_ref().map_or(1, |failure| failure.count.saturating_add(1)),
+        first: earlier.map_or(now, |failure| failure.first),
+        last: now,
+        problem: problem.clone(),
+        revision: String::new(),
+    });
 }
 
 /// Proves by handshakes what a host serves.

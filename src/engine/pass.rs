@@ -1,5 +1,7 @@
 //! A pass under way: what was learnt, what is planned next, what runs.
 
+mod steps;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use super::apart::Apart;
 use super::{Engine, Event, Summary, deploy, issue};
 use crate::model::name::{CertName, HostName, IssuerName, VersionNumber};
 use crate::model::observed::{Look, Observed};
-use crate::model::plan::{Action, Deploying, Install, Issuing, Plan, Request, Waiting, plan};
+use crate::model::plan::{Action, Begun, Deploying, Install, Issuing, Plan, Request, Waiting, plan};
 use crate::model::problem::Problem;
 use crate::model::state::State;
 
@@ -39,6 +41,8 @@ pub(super) struct Pass<'a> {
     /// One attempt each: what was tried in this pass is not tried again in it.
     tried: BTreeSet<(CertName, HostName, VersionNumber)>,
     tried_issuing: BTreeSet<(CertName, IssuerName)>,
+    /// Of certificates that are rolled out in steps: what was begun, so that the next step waits for it.
+    begun: Begun,
     /// Installs that wait for the transaction now under way on their host.
     queues: BTreeMap<HostName, Vec<Install>>,
     busy: BTreeSet<HostName>,
@@ -59,6 +63,7 @@ impl<'a> Pass<'a> {
             issuing: BTreeSet::new(),
             tried: BTreeSet::new(),
             tried_issuing: BTreeSet::new(),
+            begun: Begun::default(),
             queues: BTreeMap::new(),
             busy: BTreeSet::new(),
             running: FuturesUnordered::new(),
@@ -108,7 +113,8 @@ impl<'a> Pass<'a> {
                 self.engine.note_served(&host, &looks, &mut self.state);
                 self.observed.looks.insert(host.clone(), looks);
                 self.seen.insert(host.clone());
-                self.plan_deploying(None, &BTreeSet::from([host]));
+                self.plan_deploying(None, &BTreeSet::from([host.clone()]));
+                self.roll_out(self.in_steps_on(&host));
             }
             Done::Asked(name) => {
                 if let Ok(known) = self.engine.store.certificate(&name) {
@@ -135,6 +141,8 @@ impl<'a> Pass<'a> {
                 for outcome in outcomes {
                     self.take_deployed(&host, outcome);
                 }
+                let in_steps = deployed.iter().map(|(name, _)| name.clone());
+                self.roll_out(in_steps.filter(|name| self.goes_in_steps(name)).collect());
                 // Another process may have put a newer one there just before: ours must not stay on top.
                 for (name, version) in deployed {
                     if self.learn(&name, Some(version)) {
@@ -186,6 +194,11 @@ impl<'a> Pass<'a> {
 
     fn take_deployed(&mut self, host: &HostName, outcome: deploy::Outcome) {
         let deploy::Outcome { certificate, version, facts, looks, result } = outcome;
+        let this = (certificate.clone(), host.clone());
+        // What nobody knows the end of is under way until somebody has looked.
+        if !matches!(result, deploy::Result::Unknown(_)) && self.begun.under_way.remove(&this) {
+            self.begun.over.insert(this);
+        }
         if let Some(facts) = facts {
             self.state.hosts.entry(host.clone()).or_default().insert(certificate.clone(), facts);
         }
@@ -199,7 +212,7 @@ impl<'a> Pass<'a> {
             deploy::Result::Pending(problem) => {
                 self.summary.pending.push((certificate, host.clone(), problem))
             }
-            deploy::Result::Failed(problem) => {
+            deploy::Result::Failed(problem) | deploy::Result::Unknown(problem) => {
                 self.summary.failed.push((certificate, Some(host.clone()), problem))
             }
         }
@@ -215,6 +228,7 @@ impl<'a> Pass<'a> {
         let mut request = Request::clone(self.request);
         request.issuing = issuing;
         request.deploying = deploying;
+        request.begun = self.begun.clone();
         if let Some(name) = only {
             request.only = Some(BTreeSet::from([name.clone()]));
         }
@@ -285,8 +299,10 @@ impl<'a> Pass<'a> {
                 // What is being issued by force is about to be replaced: no host gets it twice.
                 let replaced = forced && self.issuing.contains(&install.certificate);
                 if !replaced
+                    && self.may_roll(&install.certificate)
                     && self.tried.insert((install.certificate.clone(), host.clone(), install.version))
                 {
+                    self.note_step(&install, &host);
                     self.queues.entry(host.clone()).or_default().push(install);
                     fed.insert(host.clone());
                 }

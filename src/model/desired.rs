@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use jiff::SignedDuration;
@@ -49,6 +50,8 @@ pub struct Certificate {
     pub dns: DnsAccountName,
     /// Where it is installed; groups are resolved, none twice.
     pub hosts: Vec<HostName>,
+    /// How a new version comes to them; `None` is to all at once.
+    pub rollout: Option<Rollout>,
     /// The type of its key.
     pub key: KeyType,
     /// Whether a renewal keeps the key.
@@ -64,6 +67,15 @@ pub struct Certificate {
     /// Changes whenever the entry, its issuer or its dns account changes in certs.toml:
     /// what a person had to mend may then be mended.
     pub revision: String,
+}
+
+/// How a new version takes the place of the one before: not everywhere at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rollout {
+    /// The hosts that get it first.
+    pub canary: Vec<HostName>,
+    /// To how many hosts it may be on its way at the same time; `None` = all.
+    pub batch: Option<NonZeroUsize>,
 }
 
 /// The type of a certificate's key.

@@ -48,7 +48,7 @@ impl Rest {
     /// How long to wait until asking again, by a clock that nobody can set; at most `longest`.
     pub fn nap(&self, now: Timestamp, longest: SignedDuration) -> SignedDuration {
         // Never nothing: what is left to wait for may be the breath.
-        now.duration_until(self.next).clamp(SignedDuration::from_millis(100), longest)
+        now.duration_until(self.next).min(longest).max(SignedDuration::from_millis(100))
     }
 }
 

@@ -5,25 +5,28 @@
 
 mod place;
 mod request;
+mod rollout;
 mod turn;
+mod waiting;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
 use super::desired::{Certificate, Desired};
 use super::name::{CertName, DnsAccountName, Fingerprint, HostName, IssuerName, VersionNumber};
 use super::observed::Observed;
-use super::problem::Problem;
 use super::schedule::{self, Rule, after};
 use super::state::{CertState, OpenOrder, State, TxtDebt, Version};
 use turn::{Turn, turn};
 
 pub(super) use place::Place;
 pub use request::{Deploying, Issuing, Request};
+pub use rollout::Begun;
+pub(super) use rollout::{Rolling, decisions};
 pub(super) use turn::failing;
+pub use waiting::{Stop, Waiting};
 pub use words::minute;
 
 /// The result of planning.
@@ -82,6 +85,8 @@ pub struct Install {
     pub version: VersionNumber,
     /// The reason.
     pub lacks: Lacks,
+    /// What would have held it back, were what is served there not close to its end.
+    pub despite: Option<Box<Waiting>>,
 }
 
 /// Why a certificate is issued.
@@ -122,100 +127,6 @@ pub enum Lacks {
     Silent,
     /// A person asked.
     Forced,
-}
-
-/// Why something is not done now.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Waiting {
-    /// The certificate is good until then.
-    NotDue(CertName, Timestamp, Rule),
-    /// Issuing failed; the next attempt is at that time.
-    Backoff(CertName, Timestamp, u32, Problem),
-    /// Issuing failed in a way that only a change of certs.toml can mend.
-    NeedsChange(CertName, Problem),
-    /// The CA would refuse another certificate of these names before that time.
-    DuplicateLimit(CertName, usize, Timestamp),
-    /// A host serves a valid certificate that is not ours, after ours was served there.
-    Foreign(CertName, HostName, Fingerprint, Timestamp),
-    /// Ours would not be trusted, what is served there is.
-    Downgrade(CertName, HostName, String),
-    /// The newest version has fewer domains than certs.toml asks for.
-    Narrower(CertName, HostName),
-    /// Installed; nothing on the host uses it yet.
-    Pending(CertName, HostName),
-    /// Served there, but this address of the host does not answer.
-    Unreachable(CertName, HostName, SocketAddr),
-    /// There is no version to deploy, or it expired at that time; and nothing is to be issued.
-    NothingToDeploy(CertName, Option<Timestamp>),
-    /// The newest version was revoked at that time: no host gets it.
-    Revoked(CertName, Timestamp),
-    /// The newest version is valid only from that time.
-    NotYetValid(CertName, Timestamp),
-    /// What the store has of the certificate, or of the host, cannot be read.
-    Unreadable(CertName, Option<HostName>, Problem),
-    /// TXT records are left, and the account that could remove them is not in certs.toml.
-    Stranded(CertName, DnsAccountName, usize),
-}
-
-impl Waiting {
-    /// The moment at which it may become an action by itself.
-    pub fn until(&self) -> Option<Timestamp> {
-        match self {
-            Self::NotDue(_, until, _)
-            | Self::Backoff(_, until, ..)
-            | Self::DuplicateLimit(_, _, until)
-            | Self::NotYetValid(_, until) => Some(*until),
-            _ => None,
-        }
-    }
-
-    /// Whether a person has to do something.
-    pub fn needs_person(&self) -> bool {
-        matches!(
-            self,
-            Self::NeedsChange(..)
-                | Self::Foreign(..)
-                | Self::Downgrade(..)
-                | Self::DuplicateLimit(..)
-                | Self::NothingToDeploy(..)
-                | Self::Revoked(..)
-                | Self::Stranded(..)
-                | Self::Unreadable(..)
-        )
-    }
-
-    /// The host it is about, where it is about one.
-    pub fn host(&self) -> Option<&HostName> {
-        match self {
-            Self::Foreign(_, host, ..)
-            | Self::Downgrade(_, host, _)
-            | Self::Narrower(_, host)
-            | Self::Pending(_, host)
-            | Self::Unreachable(_, host, _)
-            | Self::Unreadable(_, Some(host), _) => Some(host),
-            _ => None,
-        }
-    }
-
-    /// The certificate it is about.
-    pub fn certificate(&self) -> &CertName {
-        match self {
-            Self::NotDue(name, ..)
-            | Self::Backoff(name, ..)
-            | Self::NeedsChange(name, ..)
-            | Self::DuplicateLimit(name, ..)
-            | Self::Foreign(name, ..)
-            | Self::Downgrade(name, ..)
-            | Self::Narrower(name, ..)
-            | Self::Pending(name, ..)
-            | Self::Unreachable(name, ..)
-            | Self::NothingToDeploy(name, ..)
-            | Self::Revoked(name, _)
-            | Self::NotYetValid(name, ..)
-            | Self::Unreadable(name, ..)
-            | Self::Stranded(name, ..) => name,
-        }
-    }
 }
 
 /// Decides what to do.
@@ -274,19 +185,15 @@ pub fn plan(
             plan.waiting.push(Waiting::NotYetValid(certificate.name.clone(), version.not_before));
             continue;
         }
-        for host in hosts {
-            if let Some(problem) = state.unreadable_hosts.get(host) {
-                let (name, host, problem) = (certificate.name.clone(), host.clone(), problem.clone());
-                plan.waiting.push(Waiting::Unreadable(name, Some(host), problem));
-                continue;
-            }
-            let place = Place::new(certificate, host, known, state, observed, now);
-            match place.decide(number, version, request) {
-                Decision::Act(lacks) => {
+        let rolling = Rolling { certificate, known, state, observed, now };
+        for (host, decision) in decisions(&rolling, number, version, request) {
+            match decision {
+                Decision::Act((lacks, despite)) => {
                     deploys.entry(host).or_default().push(Install {
                         certificate: certificate.name.clone(),
                         version: number,
                         lacks,
+                        despite,
                     });
                 }
                 Decision::Wait(waiting) => plan.waiting.push(waiting),
@@ -305,6 +212,16 @@ pub(super) enum Decision<T> {
     Act(T),
     Wait(Waiting),
     Nothing,
+}
+
+impl<T> Decision<T> {
+    fn map<U>(self, act: impl FnOnce(T) -> U) -> Decision<U> {
+        match self {
+            Self::Act(what) => Decision::Act(act(what)),
+            Self::Wait(waiting) => Decision::Wait(waiting),
+            Self::Nothing => Decision::Nothing,
+        }
+    }
 }
 
 fn issuing<'a>(

@@ -2,6 +2,7 @@
 //!
 //! The JSON form is an interface: fields are added, never renamed.
 
+mod held;
 mod host;
 mod standing;
 mod urgency;
@@ -13,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 pub use standing::{HostStanding, Standing};
-pub use urgency::{End, Numbers, ending, ladder};
+pub use urgency::{End, Numbers};
 
 use super::desired::{Certificate, Desired};
 use super::history::How;
@@ -215,7 +216,9 @@ fn unwatched(desired: &Desired, state: &State, now: Timestamp) -> Option<Problem
         code: "pass.silent".into(),
         message,
         next: Some("nothing is renewed, deployed or looked at until there is one".into()),
-        hint: Some("let a timer run `certfleet run --once` every hour; see its log if there is one".into()),
+        hint: Some(
+            "see the log of the daemon or timer: `systemctl status certfleet certfleet-renew.timer`".into(),
+        ),
     })
 }
 

@@ -117,6 +117,13 @@ pub fn next_attempt(failure: &Failure, revision: &str, newest: Option<&Version>)
 /// future is a mistake or an attack.
 const LONGEST_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(7 * 24);
 
+/// When the end of a life is so close that nothing is held back any more: 48 hours, but at least the last twelfth of
+/// it, and never more than the last quarter.
+pub fn emergency(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
+    let life = not_before.duration_until(not_after);
+    before(not_after, (life / 12).max(SignedDuration::from_hours(48)).min(life / 4))
+}
+
 /// How many certificates for one exact set of names a CA issues in which time, where known:
 /// Let's Encrypt allows 5 in 7 days (its rate limit page, 2026-08).
 pub fn duplicate_limit(directory: &str) -> Option<(usize, SignedDuration)> {
@@ -166,6 +173,7 @@ mod tests {
             dns: "zone".parse().unwrap(),
             hosts: Vec::new(),
             key: KeyType::default(),
+            rollout: None,
             reuse_key: false,
             profile: None,
             preferred_chain: None,

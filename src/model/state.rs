@@ -220,6 +220,9 @@ pub struct HostFacts {
     /// How deploying failed since it last worked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// The version that was tried there last and found wanting; none when it has worked since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<VersionNumber>,
 }
 
 /// A version on a host.
@@ -238,13 +241,13 @@ pub struct Installed {
 }
 
 /// A certs.toml that the daemon was to load again and could not: it goes on with the one before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ConfigRefused {
     /// When it was told to.
     pub at: Timestamp,
-    /// What is wrong, as one line.
-    pub message: String,
+    /// What is wrong with it.
+    pub problem: Problem,
 }
 
 /// A TXT record that must be gone in the end; durable before it is set.

@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::alert::Level;
 use crate::model::history::How;
 use crate::model::plan::minute;
-use crate::model::report::{CertReport, End, Orphan, ProblemReport, Report, days_left};
+use crate::model::report::{End, HostReport, HostStanding, Orphan, ProblemReport, Report, days_left};
 
 /// The report as JSON: the interface for programs.
 pub fn report_json(report: &Report) -> Result<String, serde_json::Error> {
@@ -129,10 +129,10 @@ fn orphan(orphan: &Orphan) -> String {
 }
 
 /// How many hosts stand where, good ones last.
-fn standings(certificate: &CertReport) -> String {
+fn standings(hosts: &[HostReport]) -> String {
     let mut parts = Vec::new();
-    for standing in crate::model::report::HostStanding::ALL.iter().rev() {
-        let count = certificate.hosts.iter().filter(|host| host.standing == *standing).count();
+    for standing in HostStanding::ALL.iter().rev() {
+        let count = hosts.iter().filter(|host| host.standing == *standing).count();
         if count > 0 {
             parts.push(format!("{count} {}", standing.as_str()));
         }
@@ -143,8 +143,4 @@ fn standings(certificate: &CertReport) -> String {
 /// Seconds of a duration as days, for people's thresholds.
 fn days(time: SignedDuration) -> f64 {
     time.as_secs_f64() / 86_400.0
-}
-
-fn urgency_of(end: &End<'_>, now: Timestamp) -> Option<Level> {
-    crate::model::report::ending(end.not_before, end.not_after, now)
 }

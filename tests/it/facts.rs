@@ -59,6 +59,7 @@ pub(crate) fn certificate(name: CertName, domains: Vec<Domain>, hosts: Vec<HostN
         dns: "zone".parse().expect("a valid name"),
         hosts,
         key: KeyType::default(),
+        rollout: None,
         reuse_key: false,
         profile: None,
         preferred_chain: None,

@@ -4,8 +4,11 @@
 mod world;
 
 mod acme;
+mod alert;
 mod architecture;
+mod canary;
 mod certificates;
+mod channels;
 mod chaos;
 mod check;
 mod config;
@@ -24,6 +27,7 @@ mod planner_properties;
 mod providers;
 mod reference;
 mod report;
+mod rollout;
 mod scan;
 mod scenarios;
 mod systemd;

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use certfleet::model::desired::{Desired, KeyType, Margin};
+use certfleet::model::desired::{Desired, KeyType, Margin, Rollout};
 use certfleet::model::name::{CertName, Domain, Fingerprint, HostName, VersionNumber};
 use certfleet::model::observed::{Look, Observed, Seen, Served};
-use certfleet::model::plan::{Action, Deploying, Install, Issuing, Lacks, Plan, Request, plan};
+use certfleet::model::plan::{Action, Begun, Deploying, Install, Issuing, Lacks, Plan, Request, plan};
 use certfleet::model::problem::Retry;
 use certfleet::model::report::{HostStanding, report};
 use certfleet::model::schedule::{NextAttempt, next_attempt};
@@ -22,11 +22,14 @@ use proptest::prelude::*;
 
 use crate::facts;
 
+#[path = "planner_properties/rollout.rs"]
+mod rollout;
+
 const DAY: i64 = 24 * 3600;
 /// 2026-06-01 12:00 UTC.
 const NOW: i64 = 1_780_315_200;
 /// Rounds within which a pass with success comes to rest.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 8;
 
 #[derive(Debug, Clone)]
 struct World {
@@ -96,7 +99,7 @@ impl World {
                         pending: false,
                     });
                     facts.proven_at = Some(self.now);
-                    facts.failure = None;
+                    (facts.failure, facts.rejected) = (None, None);
                     let looks = self.observed.looks.get_mut(host).and_then(|of| of.get_mut(name));
                     for look in looks.into_iter().flatten() {
                         look.seen = Seen::Serving(served(&version, None));
@@ -472,6 +475,9 @@ struct CertPlan {
     order: bool,
     debts: Vec<bool>,
     places: Vec<PlacePlan>,
+    rollout: Option<Rollout>,
+    /// Where the newest version was found wanting.
+    rejected: Vec<HostName>,
 }
 
 fn any_certificate(name: &CertName) -> impl Strategy<Value = CertPlan> + use<> {
@@ -493,10 +499,27 @@ fn any_certificate(name: &CertName) -> impl Strategy<Value = CertPlan> + use<> {
         prop::bool::weighted(0.2),
         vec(any::<bool>(), 0..3),
         vec(place, 3),
+        (option::of(rollout::any_rollout()), prop::sample::subsequence(host_names().to_vec(), 0..=1)),
     )
-        .prop_map(|((hosts, domains, key, margin), versions, failure, window, order, debts, places)| {
-            CertPlan { hosts, domains, key, margin, versions, failure, window, order, debts, places }
-        })
+        .prop_map(
+            |((hosts, domains, key, margin), versions, failure, window, order, debts, places, steps)| {
+                let (rollout, rejected) = steps;
+                CertPlan {
+                    hosts,
+                    domains,
+                    key,
+                    margin,
+                    versions,
+                    failure,
+                    window,
+                    order,
+                    debts,
+                    places,
+                    rollout,
+                    rejected,
+                }
+            },
+        )
 }
 
 fn any_request() -> impl Strategy<Value = Request> {
@@ -523,6 +546,7 @@ fn any_request() -> impl Strategy<Value = Request> {
             deploying,
             allow_downgrade,
             override_limits,
+            begun: Begun::default(),
         })
 }
 
@@ -596,6 +620,16 @@ fn add(world: &mut World, name: &CertName, plan: &CertPlan) {
     for (host, (installed, shown)) in host_names().into_iter().zip(&plan.places) {
         add_place(world, name, &host, *installed, shown);
     }
+    entry.rollout = plan.rollout.clone();
+    entry.rollout.iter_mut().for_each(|rollout| rollout.canary.retain(|host| entry.hosts.contains(host)));
+    let newest = world.state.certificates[name].newest().map(|(number, version)| (number, version.issued_at));
+    for host in plan.rejected.iter().filter(|_| newest.is_some()) {
+        let of = world.state.hosts.entry(host.clone()).or_default().entry(name.clone()).or_default();
+        let (number, last) = newest.expect("looked for");
+        of.rejected = Some(number);
+        let problem = facts::problem("deploy.not-served", Retry::Backoff);
+        of.failure = Some(Failure { count: 1, first: last, last, problem, revision: String::new() });
+    }
     world.desired.hosts.extend(host_names().map(|host| (host.clone(), facts::host(&host))));
     world.desired.certificates.insert(name.clone(), entry);
 }
@@ -624,6 +658,7 @@ fn add_place(
             }),
             proven_at: proven.then(|| at(-DAY)),
             failure: None,
+            rejected: None,
         };
         world.state.hosts.entry(host.clone()).or_default().insert(name.clone(), facts);
     }

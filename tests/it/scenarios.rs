@@ -16,6 +16,7 @@
 //!
 //! ```text
 //! certificate NAME [domains D…] [hosts H…] [issuer I…] [key rsa-2048] [verify none] [renew-before AGE]
+//!             [canary H…] [batch N]
 //! no certificate NAME                         the entry is removed from certs.toml
 //! no version N of NAME                        the store has dropped it
 //! no failure of NAME                          issuing it worked
@@ -24,7 +25,8 @@
 //! version N of NAME was revoked TIME
 //! window of NAME TIME .. TIME [version N]     the CA's renewal window, for the newest version
 //! issuing NAME [at ISSUER] failed N times, last TIME [retry TIME] [until changed]
-//! deploying NAME to HOST failed N times, last TIME
+//! deploying NAME to HOST failed N times, last TIME [with version N]
+//! deploying NAME to HOST is under way         in this pass; `nothing is under way` ends all
 //! order of NAME [domains D…] [issuer I]                 an order is open at the CA
 //! record of NAME by ACCOUNT                   a challenge record was left
 //! NAME changed                                something else in its entry in certs.toml
@@ -57,7 +59,7 @@ use std::path::Path;
 use certfleet::model::desired::{Desired, KeyType, Margin};
 use certfleet::model::name::{CertName, Domain, Fingerprint, HostName, VersionNumber};
 use certfleet::model::observed::{Look, Observed, Seen, Served};
-use certfleet::model::plan::{Action, Deploying, Issuing, Request, minute, plan};
+use certfleet::model::plan::{Action, Begun, Deploying, Issuing, Request, minute, plan};
 use certfleet::model::problem::Retry;
 use certfleet::model::report::{HostReport, Report, report};
 use certfleet::model::state::{Failure, Installed, OpenOrder, Reason, RenewalInfo, Revoked, State, TxtDebt};
@@ -164,6 +166,7 @@ struct World {
     state: State,
     observed: Observed,
     labels: BTreeMap<Fingerprint, String>,
+    begun: Begun,
     alerting: alerts::Alerting,
 }
 
@@ -175,6 +178,7 @@ impl World {
             state: State::default(),
             observed: Observed::default(),
             labels: BTreeMap::new(),
+            begun: Begun::default(),
             alerting: alerts::Alerting::default(),
         }
     }
@@ -265,12 +269,30 @@ impl World {
                 }
                 Ok(())
             }
+            "nothing" => {
+                words.expect("is")?;
+                words.expect("under")?;
+                words.expect("way")?;
+                self.begun = Begun::default();
+                Ok(())
+            }
             "deploying" => {
                 let name: CertName = words.parse()?;
                 words.expect("to")?;
                 let host: HostName = words.parse()?;
+                if words.eat("is") {
+                    words.expect("under")?;
+                    words.expect("way")?;
+                    self.begun.under_way.insert((name, host));
+                    return Ok(());
+                }
                 let failure = words.failure("deploy.unreachable", String::new(), now)?;
-                self.state.hosts.entry(host).or_default().entry(name).or_default().failure = Some(failure);
+                let facts = self.state.hosts.entry(host).or_default().entry(name).or_default();
+                facts.failure = Some(failure);
+                if words.eat("with") {
+                    words.expect("version")?;
+                    facts.rejected = Some(VersionNumber(words.parse()?));
+                }
                 Ok(())
             }
             "order" => {
@@ -329,6 +351,8 @@ impl World {
             match word {
                 "domains" => entry.domains = words.list()?,
                 "hosts" => entry.hosts = words.list()?,
+                "canary" => entry.rollout.get_or_insert_default().canary = words.list()?,
+                "batch" => entry.rollout.get_or_insert_default().batch = Some(words.parse()?),
                 "issuer" => {
                     entry.issuer = words.parse()?;
                     entry.fallback = words.list()?;
@@ -406,6 +430,7 @@ impl World {
                 let facts = self.state.hosts.entry(host).or_default().entry(name.clone()).or_default();
                 let fingerprint = facts::fingerprint(&name, version);
                 facts.installed = Some(Installed { version, fingerprint, at, pending });
+                facts.rejected = None;
                 facts.proven_at = (!pending && !words.eat("unproven")).then_some(at);
                 return Ok(());
             }
@@ -479,7 +504,7 @@ impl World {
             let said = self.tell(now).join("\n");
             return Ok(self.labelled(said));
         }
-        let mut request = Request::default();
+        let mut request = Request { begun: self.begun.clone(), ..Request::default() };
         if command == "deploy" {
             request.issuing = Issuing::No;
         }
@@ -530,6 +555,9 @@ impl World {
                         let (name, version) = (&install.certificate, install.version);
                         let _ =
                             writeln!(text, "deploy {name} version {version} to {host}: {}", install.lacks);
+                        if let Some(despite) = &install.despite {
+                            let _ = writeln!(text, "  out of turn: {despite}");
+                        }
                     }
                 }
             }
@@ -632,8 +660,18 @@ impl<'a> Words<'a> {
 
     /// Names up to the next word of the grammar.
     fn list<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self) -> Result<Vec<T>, String> {
-        const KEYWORDS: [&str; 8] =
-            ["domains", "hosts", "issuer", "key", "verify", "renew-before", "untrusted", "from"];
+        const KEYWORDS: [&str; 10] = [
+            "domains",
+            "hosts",
+            "canary",
+            "batch",
+            "issuer",
+            "key",
+            "verify",
+            "renew-before",
+            "untrusted",
+            "from",
+        ];
         let mut list = Vec::new();
         while self.peek().is_some_and(|word| !KEYWORDS.contains(&word)) {
             list.push(self.parse()?);

@@ -7,6 +7,7 @@ mod access;
 mod guarding;
 mod installing;
 mod killed;
+mod layouts;
 
 use std::collections::BTreeMap;
 use std::fs;

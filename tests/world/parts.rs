@@ -3,6 +3,8 @@
 //! Fetching installs nothing: packages are unpacked into the build folder and run from there. apt works on
 //! lists and caches of its own, so that it needs no rights and changes nothing on the machine.
 
+pub(crate) mod python;
+
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -129,29 +131,6 @@ pub(crate) fn scp() -> Result<Program, String> {
 /// All the tools of small systems in one program.
 pub(crate) fn busybox() -> Result<Program, String> {
     find_or_fetch("busybox", "busybox", "usr/bin/busybox")
-}
-
-/// A command that runs moto, which stands in for Amazon's services, with Python packages of our own.
-pub(crate) fn moto() -> Result<Command, String> {
-    const PACKAGES: [&str; 3] = ["moto==5.*", "flask", "flask-cors"];
-    let python = find("python3").ok_or("no python3 here: sudo apt-get install python3 python3-pip")?;
-    let folder = build_folder()?.join("world");
-    let packages = folder.join("moto");
-    once(&folder, &packages, |work| {
-        let tree = work.join("tree");
-        run(Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"])
-            .arg("--target")
-            .arg(&tree)
-            .args(PACKAGES))
-        .map_err(|e| {
-            format!("moto cannot be fetched; if pip is missing: sudo apt-get install python3-pip\n{e}")
-        })?;
-        Ok(tree)
-    })?;
-    let mut command = Command::new(python);
-    command.args(["-c", include_str!("moto.py")]).env("PYTHONPATH", packages);
-    Ok(command)
 }
 
 /// certbot, as a command: of the distribution, run by its python.

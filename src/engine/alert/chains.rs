@@ -2,9 +2,14 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
+
+use crate::config::Config;
+use crate::engine::credentials::{Credential, credentials};
 use crate::model::alert::{ChainEnd, Ending, Memory};
 use crate::model::cert::authority;
 use crate::model::desired::Desired;
+use crate::model::name::HostName;
 use crate::store::Store;
 
 use super::Known;
@@ -38,16 +43,30 @@ fn first_end(fullchain: &[u8]) -> Option<ChainEnd> {
     ends.min_by_key(|end| end.not_after)
 }
 
-/// When the files of roots end that certs.toml names: with the last root in each.
-pub(super) fn endings(desired: &Desired) -> Vec<Ending> {
-    let mut found = Vec::new();
-    for issuer in desired.issuers.values() {
+/// When the files of roots end that certs.toml names, with the last root in each; and our own certificates for SSH.
+pub(super) fn endings(config: &Config, store: Option<&Store>) -> Vec<Ending> {
+    let own = store.map(Store::ssh_identity).unwrap_or_default();
+    let mut found: Vec<Ending> = credentials(config, &own).into_iter().filter_map(of_ssh).collect();
+    for issuer in config.desired.issuers.values() {
         for (key, path) in [("directory-ca", &issuer.directory_ca), ("roots", &issuer.roots)] {
             let Some(path) = path else { continue };
             found.extend(ending(path, &format!("`{key}` of [issuer.{}]", issuer.name)));
         }
     }
     found
+}
+
+fn of_ssh(credential: Credential) -> Option<Ending> {
+    let hosts: Vec<&str> = credential.hosts.iter().map(HostName::as_str).collect();
+    (credential.until < Timestamp::MAX).then(|| Ending {
+        what: format!("the SSH certificate {} for {},", credential.file.display(), hosts.join(", ")),
+        not_before: credential.from,
+        not_after: credential.until,
+        remedy: format!(
+            "have the key beside it signed again, and put the result at {}",
+            credential.file.display()
+        ),
+    })
 }
 
 fn ending(path: &Path, key: &str) -> Option<Ending> {

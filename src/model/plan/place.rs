@@ -23,7 +23,9 @@ pub(in crate::model) struct Place<'a> {
     /// What was seen there.
     pub(in crate::model) looks: &'a [Look],
     untrusted: Option<&'a BTreeMap<VersionNumber, String>>,
-    now: Timestamp,
+    pub(super) state: &'a State,
+    pub(super) observed: &'a Observed,
+    pub(super) now: Timestamp,
 }
 
 impl<'a> Place<'a> {
@@ -43,6 +45,8 @@ impl<'a> Place<'a> {
             facts: state.hosts.get(host).and_then(|of| of.get(&certificate.name)),
             looks: observed.looks(host, &certificate.name),
             untrusted: observed.untrusted.get(&certificate.name),
+            state,
+            observed,
             now,
         }
     }
@@ -118,7 +122,8 @@ impl<'a> Place<'a> {
         proven && !ours && self.is_good(served)
     }
 
-    fn is_good(&self, served: &Served) -> bool {
+    /// Whether visitors can use it.
+    pub(super) fn is_good(&self, served: &Served) -> bool {
         served.distrust.is_none() && served.not_after > self.now
     }
 

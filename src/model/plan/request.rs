@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::Begun;
 use crate::model::name::{CertName, HostName};
 
 /// What the plan may contain.
@@ -21,6 +22,8 @@ pub struct Request {
     pub allow_downgrade: bool,
     /// Issue beyond the duplicate limit that the CA is known to have.
     pub override_limits: bool,
+    /// What this pass has begun already, for the certificates that are rolled out in steps.
+    pub begun: Begun,
 }
 
 impl Request {

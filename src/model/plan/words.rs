@@ -91,6 +91,22 @@ impl fmt::Display for Waiting {
                     "{name} on {host}: kept, it has a trusted certificate and ours would not be ({why}); --allow-downgrade replaces it"
                 )
             }
+            Self::Canary(name, host, canary) => {
+                write!(f, "{name} on {host}: waits for the canary {canary} to serve the newest version")
+            }
+            Self::Batch(name, host, most) => write!(
+                f,
+                "{name} on {host}: waits for its turn in the roll-out, {most} {} at once",
+                if *most == 1 { "host" } else { "hosts" }
+            ),
+            Self::Stopped(name, host, stop) => write!(
+                f,
+                "{name} on {host}: the roll-out is stopped, {} failed on {}: {}; it is tried there again, and goes \
+                 on once it works; `certfleet deploy {name} --force` goes on at once",
+                stop.at,
+                minute(stop.when),
+                stop.problem.one_line()
+            ),
             Self::Narrower(name, host) => {
                 write!(f, "{name} on {host}: waits for a version with all domains of certs.toml")
             }

@@ -6,21 +6,15 @@ use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
+use super::held;
 use super::{
     AddressReport, HostReport, HostStanding, PENDING, ProblemReport, Serving, days_left, ends, problem_report,
 };
 use crate::model::observed::{Look, Seen, Served};
-use crate::model::plan::{Decision, Place, Request, Waiting, minute};
+use crate::model::plan::{Place, Waiting, minute};
 
 pub(super) fn host_report(place: &Place<'_>, now: Timestamp) -> HostReport {
-    // Why a pass leaves it as it is.
-    let waiting = match place.known.newest() {
-        Some((number, version)) => match place.decide(number, version, &Request::default()) {
-            Decision::Wait(waiting) => Some(waiting),
-            Decision::Act(_) | Decision::Nothing => None,
-        },
-        None => None,
-    };
+    let waiting = place.waits();
     let judged: Vec<(&Look, HostStanding)> =
         place.looks.iter().map(|look| (look, look_standing(look, place, waiting.as_ref()))).collect();
     let mut addresses: BTreeMap<SocketAddr, Vec<(&Look, HostStanding)>> = BTreeMap::new();
@@ -112,7 +106,9 @@ fn host_problem(
             next: Some(format!("`{host}` keeps what it has until there is one, or until that ends")),
             hint: None,
         }),
-        _ => failed_problem(place, worst, now).or_else(|| seen_problem(place, worst, standing)),
+        (waiting, _) => failed_problem(place, worst, now)
+            .or_else(|| held::in_a_roll_out(waiting?))
+            .or_else(|| seen_problem(place, worst, standing)),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::model::alert::Level;
+
 /// Where a certificate stands; the first that holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -39,6 +41,16 @@ pub enum HostStanding {
 }
 
 impl Standing {
+    /// How urgent it is by itself, without what hosts serve.
+    pub fn urgency(self) -> Option<Level> {
+        match self {
+            Self::Expired => Some(Level::Critical),
+            Self::Blocked | Self::Failing | Self::Missing => Some(Level::Warning),
+            // The next pass renews it.
+            Self::Due | Self::Valid => None,
+        }
+    }
+
     /// As it is written in the report.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -9,12 +9,12 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 use super::{day, last_pass, left, orphan, place, report_title, standings};
-use crate::model::alert::Level;
+use crate::model::alert::{Level, level_of};
 use crate::model::name::HostName;
 use crate::model::plan::minute;
-use crate::model::report::{CertReport, HostReport, HostStanding, ProblemReport, Report, ending};
+use crate::model::report::{CertReport, HostReport, HostStanding, ProblemReport, Report};
 
-const STYLE: &str = include_str!("report.css");
+const STYLE: &str = include_str!("style.css");
 /// Above so many hosts there is no table of certificates by hosts.
 const COLUMNS: usize = 10;
 /// Above so many hosts of one certificate, those that are well are only named.
@@ -75,7 +75,7 @@ fn tiles(report: &Report) -> Markup {
     let urgent = numbers.emergency + numbers.critical;
     html! {
         dl.tiles {
-            div.tile.next {
+            div.tile.next.(numbers.next_end.as_ref().map_or("", |end| emphasis(end.urgency(now)))) {
                 dt { "Next end" }
                 @match &numbers.next_end {
                     Some(end) => {
@@ -149,7 +149,9 @@ fn card(certificate: &CertReport, now: Timestamp) -> Markup {
         section.card.(urgency) {
             div.head {
                 h3 { (certificate.name) }
-                span.word.(urgency) { (certificate.standing.as_str()) }
+                span.word.(class(certificate.standing.urgency())) { (certificate.standing.as_str()) }
+                @let unwell = unwell(certificate, now);
+                @if !unwell.is_empty() { span.word.(urgency) { "hosts: " (unwell) } }
             }
             @if has_others {
                 p.soft { "for " @for (at, domain) in certificate.domains.iter().enumerate() {
@@ -179,7 +181,7 @@ fn card(certificate: &CertReport, now: Timestamp) -> Markup {
 /// The life of the newest version: what is left of it, and where it is renewed.
 fn bar(not_before: Timestamp, not_after: Timestamp, renews_at: Option<Timestamp>, now: Timestamp) -> Markup {
     // Of this version alone: its hosts may serve another.
-    let urgency = class(ending(not_before, not_after, now));
+    let urgency = class(level_of(not_before, not_after, now));
     let life = not_before.duration_until(not_after).as_secs_f64().max(1.0);
     let share =
         |at: Timestamp| (not_before.duration_until(at).as_secs_f64() / life * 100.0).clamp(0.0, 100.0);
@@ -200,7 +202,7 @@ fn hosts(certificate: &CertReport, now: Timestamp) -> Markup {
     shown.sort_by_key(|host| Reverse(host.urgency(now)));
     html! {
         @if certificate.hosts.is_empty() { p.soft { "Kept in the store only: no hosts." } }
-        @if !few { p.soft { (standings(certificate)) } }
+        @if !few { p.soft { (standings(&certificate.hosts)) } }
         @if !shown.is_empty() {
             table.hosts {
                 thead { tr { th { "Host" } th { "Standing" } th { "Serves until" } th { "Left" } th { "Looked at" } } }
@@ -224,7 +226,7 @@ fn host_row(host: &HostReport, now: Timestamp) -> Markup {
             td { span.word.(class(host.urgency(now))) { (host.standing.as_str()) } }
             @match serving {
                 Some(serving) => {
-                    td.until data-label="serves until" {
+                    td.until data-label="until" {
                         (minute(serving.not_after))
                         @if let Some(why) = &serving.distrust { ", not trusted: " (why) }
                     }
@@ -257,6 +259,14 @@ fn told(host: Option<&HostName>, problem: &ProblemReport) -> Markup {
     }
 }
 
+/// How many hosts that are not well stand where.
+fn unwell(certificate: &CertReport, now: Timestamp) -> String {
+    // What serves the newest version is no better than that; its own word says it.
+    let unwell = |host: &&HostReport| host.standing != HostStanding::Serving && host.urgency(now).is_some();
+    let unwell = certificate.hosts.iter().filter(unwell).cloned();
+    standings(&unwell.collect::<Vec<_>>())
+}
+
 /// Text in which what is between backticks is to be typed.
 fn commands(text: &str) -> Markup {
     html! {
@@ -264,6 +274,11 @@ fn commands(text: &str) -> Markup {
             @if at % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
+}
+
+/// A class for what is well without one.
+fn emphasis(level: Option<Level>) -> &'static str {
+    level.map_or("", |level| class(Some(level)))
 }
 
 fn class(level: Option<Level>) -> &'static str {

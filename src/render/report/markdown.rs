@@ -59,7 +59,7 @@ fn certificate_row(certificate: &CertReport, report: &Report) -> String {
         escaped(&or_dash(certificate.not_after.map(|at| left(at, report.generated_at)))),
         or_dash(certificate.not_after.map(day)),
         or_dash(certificate.renews_at.map(day)),
-        if certificate.hosts.is_empty() { "none".to_owned() } else { standings(certificate) },
+        if certificate.hosts.is_empty() { "none".to_owned() } else { standings(&certificate.hosts) },
     )
 }
 
@@ -71,7 +71,7 @@ fn host_table(certificate: &CertReport, report: &Report, text: &mut String) {
     shown.sort_by_key(|host| std::cmp::Reverse(host.urgency(now)));
     let _ = writeln!(text, "\n## {}\n", escaped(certificate.name.as_str()));
     if shown.is_empty() {
-        let _ = writeln!(text, "{}", standings(certificate));
+        let _ = writeln!(text, "{}", standings(&certificate.hosts));
         return;
     }
     text.push_str("| host | standing | serves, left | until | looked at |\n|---|---|--:|---|---|\n");

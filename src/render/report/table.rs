@@ -90,7 +90,7 @@ fn whole(report: &Report, hosts: &[&HostName], detail: Detail) -> Grid {
     }
     heads.extend(hosts.iter().map(ToString::to_string));
     let row = |one: &CertReport| {
-        let mut row = vec![Cell::name(one.name.to_string()), standing(one, now)];
+        let mut row = vec![Cell::name(one.name.to_string()), standing(one)];
         match detail {
             // What its hosts serve says it, too.
             Detail::Least if one.hosts.is_empty() => row[1].text.push_str(&format!(" {}", left(one))),
@@ -120,8 +120,8 @@ fn place(host: &HostReport, now: jiff::Timestamp) -> Cell {
     Cell { text, paint: Paint::of(host.urgency(now)) }
 }
 
-fn standing(certificate: &CertReport, now: jiff::Timestamp) -> Cell {
-    Cell { text: certificate.standing.as_str().to_owned(), paint: Paint::of(certificate.urgency(now)) }
+fn standing(certificate: &CertReport) -> Cell {
+    Cell { text: certificate.standing.as_str().to_owned(), paint: Paint::of(certificate.standing.urgency()) }
 }
 
 /// A line for each certificate, and below it one for each host, or for each that is not well.
@@ -135,7 +135,7 @@ fn list(report: &Report) -> Grid {
         let all = certificate.hosts.len();
         rows.push(vec![
             Cell::name(certificate.name.to_string()),
-            standing(certificate, now),
+            standing(certificate),
             Cell::plain(certificate.not_after.map_or_else(dash, |at| left(at, now))),
             Cell::plain(certificate.not_after.map_or_else(dash, day)),
             Cell::plain(certificate.renews_at.map_or_else(dash, day)),
@@ -148,7 +148,7 @@ fn list(report: &Report) -> Grid {
         shown.truncate(UNWELL);
         rows.extend(shown.into_iter().map(|host| host_row(host, now)));
         if hidden > 0 {
-            let counts = format!("  and {hidden} more; of all: {}", standings(certificate));
+            let counts = format!("  and {hidden} more; of all: {}", standings(&certificate.hosts));
             rows.push(vec![Cell { text: counts, paint: Paint::Wide }]);
         }
     }

@@ -19,7 +19,6 @@ fn every_kind_of_value_where_a_string_is_wanted() {
         ("algorithm", "[dns.main]", 6),
         ("address", "[host.web1]", 12),
         ("user", "[host.web1]", 12),
-        ("identity", "[host.web1]", 12),
         ("directory", "[host.web1]", 12),
         ("mode", "[host.web1]", 12),
         ("test", "[host.web1]", 12),

@@ -23,6 +23,8 @@ fn an_expired_certificate_is_replaced_and_proven() {
     let result = deployed(host, &[bundle(NAME, 2, &next)]);
     assert!(matches!(result[..], [Deployed::Served { .. }]), "{result:?}");
     assert!(serves(host, NAME, &next));
+    // Its own links need no look before: what is wrong with the host shows as soon as ours are back.
+    assert_eq!((host.tests(), host.reloads()), (3, 2));
 }
 
 #[test]
