@@ -21,6 +21,7 @@ mod hosts;
 mod import;
 mod kill;
 mod lifecycle;
+mod moving;
 mod notify;
 mod package;
 mod planner_properties;
