@@ -13,6 +13,7 @@ mod daemon;
 mod deploy;
 mod dns;
 mod facts;
+mod fleet;
 mod history;
 mod hosts;
 mod import;
