@@ -35,7 +35,10 @@ const EDGES: [(&str, &[&str]); 16] = [
     ("store", &["kind", "secret", "model"]),
     ("probe", &["kind", "secret", "model"]),
     ("notify", &["http", "kind", "program", "secret", "model"]),
-    ("engine", &["acme", "config", "deploy", "dns", "kind", "model", "notify", "probe", "secret", "store"]),
+    (
+        "engine",
+        &["acme", "config", "deploy", "dns", "http", "kind", "model", "notify", "probe", "secret", "store"],
+    ),
     ("render", &["model", "engine"]),
     ("cli", &["*"]),
     ("main", &["*"]),

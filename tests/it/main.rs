@@ -4,8 +4,11 @@
 mod world;
 
 mod acme;
+mod alert;
 mod architecture;
+mod canary;
 mod certificates;
+mod channels;
 mod chaos;
 mod check;
 mod config;

@@ -3,7 +3,7 @@
 //! Fetching installs nothing: packages are unpacked into the build folder and run from there. apt works on
 //! lists and caches of its own, so that it needs no rights and changes nothing on the machine.
 
-mod python;
+pub(crate) mod python;
 
 use std::env;
 use std::ffi::OsString;
@@ -14,7 +14,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::process::run;
-pub(crate) use python::{moto, python};
 
 /// How long lists of packages are good enough: the packages of one world are fetched one after the other.
 const FRESH_FOR: Duration = Duration::from_secs(600);

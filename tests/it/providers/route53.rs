@@ -63,7 +63,7 @@ impl Moto {
         let (dir, range) = (tempfile::tempdir().unwrap(), Range::claim().unwrap());
         let [port] = free::<1>(range.address(1)).unwrap();
         let address = SocketAddr::new(range.address(1), port);
-        let mut command = parts::moto().unwrap();
+        let mut command = parts::python::moto().unwrap();
         command.args(["-H", &address.ip().to_string(), "-p", &port.to_string()]);
         let watchdog = Watchdog::start().unwrap();
         let log = dir.path().join("moto.log");
