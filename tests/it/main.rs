@@ -16,6 +16,7 @@ mod daemon;
 mod deploy;
 mod dns;
 mod facts;
+mod fleet;
 mod history;
 mod hosts;
 mod import;
