@@ -71,6 +71,14 @@ pub enum ConnectError {
         /// The first that it said; safe to show.
         greeting: String,
     },
+    /// It is an SSH server that takes no connection now.
+    #[error("`{host}` takes no connection now: it says `{said}`")]
+    Busy {
+        /// The host's name.
+        host: String,
+        /// What it said; safe to show.
+        said: String,
+    },
     /// It ended the connection before we were logged in.
     #[error("`{host}` ended the connection, in {stage}")]
     Ended {
@@ -142,7 +150,7 @@ impl Diagnose for ConnectError {
             Self::Unreachable { .. } => "ssh.unreachable",
             Self::Timeout { .. } => "ssh.timeout",
             Self::NotSsh { .. } => "ssh.not-ssh",
-            Self::Ended { .. } => "ssh.ended",
+            Self::Ended { .. } | Self::Busy { .. } => "ssh.ended",
             Self::KeyRefused { .. } => "ssh.auth",
             Self::Forward { .. } => "ssh.forward",
             Self::Rights { .. } => "deploy.rights",
@@ -157,7 +165,9 @@ impl Diagnose for ConnectError {
             Self::Lookup { .. } | Self::NotSsh { .. } | Self::KeyRefused { .. } | Self::Rights { .. } => {
                 Blame::Operator
             }
-            Self::Refused { .. } | Self::Ended { .. } | Self::Forward { .. } => Blame::Host,
+            Self::Refused { .. } | Self::Busy { .. } | Self::Ended { .. } | Self::Forward { .. } => {
+                Blame::Host
+            }
             Self::Via { source, .. } => source.blame(),
             Self::Unreachable { .. } | Self::Timeout { .. } => Blame::Network,
         }
@@ -184,7 +194,7 @@ impl Diagnose for ConnectError {
             }
             Self::Unreachable { .. } | Self::Timeout { .. } => None,
             Self::NotSsh { host, .. } => Some(format!("set `port` in [host.{host}] to the port of its sshd")),
-            Self::Ended { .. } => Some(
+            Self::Ended { .. } | Self::Busy { .. } => Some(
                 "sshd may be restarting, or have too many connections (MaxStartups); its log says why".into(),
             ),
             Self::Forward { via, .. } => Some(format!(
@@ -214,6 +224,9 @@ fn through(via: Option<&str>) -> String {
 pub fn sudoers_line(user: &str) -> String {
     format!("{user} ALL=(root) NOPASSWD: /bin/sh, /usr/bin/sh")
 }
+
+/// The step of a host on which nothing of ours has said a word yet.
+pub(super) const AT_THE_START: &str = "the start";
 
 /// Why a transaction has no answer. Of what happened on the host it is only known that the web server there
 /// can start: the next pass looks, and goes on.
@@ -474,6 +487,12 @@ impl Diagnose for InstallError {
                  name. Where `{user}` can do everything without root, set `sudo = false` in [host.{host}]",
                 sudoers_line(user)
             )),
+            // A step is named as soon as our own commands run.
+            Self::Silent { step, .. } if step == AT_THE_START => Some(
+                "does a login script there (`.bashrc`, `.profile`) read its input, ask something, or start another \
+                 shell? it must do nothing where there is no terminal"
+                    .into(),
+            ),
             Self::Silent { .. } | Self::TooLong { .. } | Self::Lost { .. } => Some(
                 "once it has begun to switch the host goes on by itself; the answer is in \
                  .certfleet/.last-answer in its directory"
