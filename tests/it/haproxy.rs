@@ -44,7 +44,7 @@ fn start() -> Balanced {
         .libraries()
         .map_or(String::new(), |path| format!("LD_LIBRARY_PATH='{}' ", path.to_string_lossy()));
     let (conf, pid) = (conf.display(), host.root.join("haproxy.pid").display().to_string());
-    let test = format!("{libraries}{} -c -q -f {conf}", program.path().display());
+    let test = format!("{libraries}{} -c -f {conf}", program.path().display());
     // What `systemctl reload haproxy` does.
     let reload = format!("kill -USR2 $(cat {pid})");
 

@@ -8,7 +8,7 @@ pub(super) const SERVICES: &[Service] = &[
     Service { name: "nginx", test: "nginx -t", reload: "systemctl reload nginx", files: &[] },
     Service {
         name: "haproxy",
-        test: "haproxy -c -q -f /etc/haproxy/haproxy.cfg",
+        test: "haproxy -c -f /etc/haproxy/haproxy.cfg",
         reload: "systemctl reload haproxy",
         // Key and chain in one file is all that `crt` took for twenty years.
         files: &[("combined.pem", &[Part::Fullchain, Part::Privkey])],
