@@ -225,7 +225,7 @@ fn paths_hosts_and_people_that_are_traps() {
 }
 
 #[test]
-fn tables_that_clash() {
+fn tables_written_twice() {
     for (more, line) in [
         ("[issuer.letsencrypt]\n", 22),
         ("[issuer]\nletsencrypt = { accept-terms = true }\n", 23),
