@@ -71,6 +71,14 @@ pub enum ConnectError {
         /// The first that it said; safe to show.
         greeting: String,
     },
+    /// It is an SSH server that takes no connection now.
+    #[error("`{host}` takes no connection now: it says `{said}`")]
+    Busy {
+        /// The host's name.
+        host: String,
+        /// What it said; safe to show.
+        said: String,
+    },
     /// It ended the connection before we were logged in.
     #[error("`{host}` ended the connection, in {stage}")]
     Ended {
@@ -142,7 +150,7 @@ impl Diagnose for ConnectError {
             Self::Unreachable { .. } => "ssh.unreachable",
             Self::Timeout { .. } => "ssh.timeout",
             Self::NotSsh { .. } => "ssh.not-ssh",
-            Self::Ended { .. } => "ssh.ended",
+            Self::Ended { .. } | Self::Busy { .. } => "ssh.ended",
             Self::KeyRefused { .. } => "ssh.auth",
             Self::Forward { .. } => "ssh.forward",
             Self::Rights { .. } => "deploy.rights",
@@ -157,7 +165,9 @@ impl Diagnose for ConnectError {
             Self::Lookup { .. } | Self::NotSsh { .. } | Self::KeyRefused { .. } | Self::Rights { .. } => {
                 Blame::Operator
             }
-            Self::Refused { .. } | Self::Ended { .. } | Self::Forward { .. } => Blame::Host,
+            Self::Refused { .. } | Self::Busy { .. } | Self::Ended { .. } | Self::Forward { .. } => {
+                Blame::Host
+            }
             Self::Via { source, .. } => source.blame(),
             Self::Unreachable { .. } | Self::Timeout { .. } => Blame::Network,
         }
@@ -184,7 +194,7 @@ impl Diagnose for ConnectError {
             }
             Self::Unreachable { .. } | Self::Timeout { .. } => None,
             Self::NotSsh { host, .. } => Some(format!("set `port` in [host.{host}] to the port of its sshd")),
-            Self::Ended { .. } => Some(
+            Self::Ended { .. } | Self::Busy { .. } => Some(
                 "sshd may be restarting, or have too many connections (MaxStartups); its log says why".into(),
             ),
             Self::Forward { via, .. } => Some(format!(
