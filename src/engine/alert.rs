@@ -348,7 +348,7 @@ impl Session<'_> {
             notice.title
         );
         let entry = Entry::new(now, What::Told, super::author(self.how));
-        super::note(store, &[Entry { certificate, detail: Some(plain(&detail)), ..entry }]);
+        super::note(store, &Entry { certificate, detail: Some(plain(&detail)), ..entry });
     }
 
     fn save(&mut self, memory: &Memory) {

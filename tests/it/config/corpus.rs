@@ -225,6 +225,21 @@ fn paths_hosts_and_people_that_are_traps() {
 }
 
 #[test]
+fn tables_written_in_other_ways_clash() {
+    for (more, line) in [
+        ("[issuer.letsencrypt]\n", 22),
+        ("[issuer]\nletsencrypt = { accept-terms = true }\n", 23),
+        ("[group]\n", 22),
+        ("[certificate]\n", 22),
+        ("[dns.main.secret]\nfile = \"a\"\n", 22),
+        ("[host.web1]\naddress = \"192.0.2.1\"\n", 22),
+    ] {
+        let list = mistakes(&format!("{GOOD}\n{more}"));
+        assert_eq!(list[0].line, line, "{more}: {}", list[0]);
+    }
+}
+
+#[test]
 fn characters_that_look_like_others() {
     for (from, to, line) in [
         ("accept-terms = true", "accept-terms\u{a0}= true", 3),
