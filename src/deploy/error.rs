@@ -225,9 +225,6 @@ pub fn sudoers_line(user: &str) -> String {
     format!("{user} ALL=(root) NOPASSWD: /bin/sh, /usr/bin/sh")
 }
 
-/// The step of a host on which nothing of ours has said a word yet.
-pub(super) const AT_THE_START: &str = "the start";
-
 /// Why a transaction has no answer. Of what happened on the host it is only known that the web server there
 /// can start: the next pass looks, and goes on.
 #[derive(Debug, thiserror::Error)]
@@ -488,9 +485,8 @@ impl Diagnose for InstallError {
                 sudoers_line(user)
             )),
             // A step is named as soon as our own commands run.
-            Self::Silent { step, .. } if step == AT_THE_START => Some(
-                "does a login script there (`.bashrc`, `.profile`) read its input, ask something, or start another \
-                 shell? it must do nothing where there is no terminal"
+            Self::Silent { step, .. } if step == super::protocol::AT_THE_START => Some(
+                "does a login script there (`.bashrc`, `.profile`) read its input or start another shell?"
                     .into(),
             ),
             Self::Silent { .. } | Self::TooLong { .. } | Self::Lost { .. } => Some(

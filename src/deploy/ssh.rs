@@ -10,7 +10,7 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connect::{Client, connect};
-use super::error::{AT_THE_START, ConnectError, InstallError, NotPutBack};
+use super::error::{ConnectError, InstallError, NotPutBack};
 use super::local::way;
 use super::outcome::Answer;
 use super::protocol::{Conversation, RawRecord, Record};
@@ -323,6 +323,6 @@ impl Exchange<'_> {
     }
 
     fn step(&self) -> String {
-        self.conversation.step().unwrap_or_else(|| AT_THE_START.to_owned())
+        self.conversation.step().unwrap_or_else(|| super::protocol::AT_THE_START.to_owned())
     }
 }
