@@ -19,7 +19,7 @@ receive() {
     trouble='' most=0
     configure || trouble=$error
     # All of it, before anything is done or locked: who is slow, or sends for ever, keeps nobody waiting.
-    request=$(timeout -k 1 25 dd bs=32768 count=$((most + 1)) iflag=fullblock | tr -d '\000')
+    request=$(timeout -k 1 25 dd bs=4096 count=$((most * 8 + 8)) iflag=fullblock | tr -d '\000')
     printf '%s\n' "$request" | answer
 }
 

@@ -8,6 +8,7 @@ use certfleet::model::problem::plain;
 
 use super::killed::TOOLS;
 use super::*;
+use crate::receiver::listing;
 use crate::world::made::{Authority, DAY};
 
 /// A host where the script is installed, and who issues its certificates.
@@ -130,29 +131,6 @@ fn copy(bundle: &Bundle, version: u32) -> Bundle {
         cert: bundle.cert.clone(),
         chain: bundle.chain.clone(),
     }
-}
-
-/// Every file with its mode and bytes, every link with where it leads.
-fn listing(folder: &Path, except: &[&str]) -> Vec<(PathBuf, String)> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if except.iter().any(|name| path.ends_with(name)) {
-            continue;
-        }
-        let meta = fs::symlink_metadata(&path).unwrap();
-        let content = if meta.is_symlink() {
-            fs::read_link(&path).unwrap().display().to_string()
-        } else if meta.is_dir() {
-            found.extend(listing(&path, except));
-            String::new()
-        } else {
-            Fingerprint::of(&fs::read(&path).unwrap()).to_string()
-        };
-        found.push((path, format!("{:o} {content}", meta.permissions().mode())));
-    }
-    found.sort();
-    found
 }
 
 #[test]
