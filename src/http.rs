@@ -81,8 +81,11 @@ impl Client {
         if let Some(client) = made.get() {
             return Ok(client);
         }
+        let mut tls = tls(self.ca.as_deref())?;
+        // A preconfigured TLS is taken as it is: without this all would be HTTP/1.1.
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls(self.ca.as_deref())?)
+            .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("certfleet/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT.min(self.timeout))
@@ -125,8 +128,8 @@ fn headers(call: &Call) -> Result<HeaderMap, Error> {
     Ok(headers)
 }
 
-/// TLS that trusts what this machine trusts, and who is named besides.
-fn tls(ca: Option<&Path>) -> Result<rustls::ClientConfig, Error> {
+/// TLS that trusts what this machine trusts, and the CA in a PEM file besides.
+pub fn tls(ca: Option<&Path>) -> Result<rustls::ClientConfig, Error> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = ca {
@@ -139,14 +142,9 @@ fn tls(ca: Option<&Path>) -> Result<rustls::ClientConfig, Error> {
         }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(Error::Tls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    // A preconfigured TLS is taken as it is: without this all would be HTTP/1.1.
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    let versions =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    Ok(versions.map_err(Error::Tls)?.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Covers name lookup, TCP and TLS.

@@ -24,7 +24,7 @@ pub mod slack;
 pub mod text;
 pub mod webhook;
 
-pub use email::MailError;
+pub use email::{MailError, Step};
 pub use error::Error;
 pub use hook::Hook;
 

@@ -29,6 +29,12 @@ pub enum Secret {
     Command(Vec<String>),
 }
 
+/// A text of the other side without secrets of ours, which some send back.
+pub fn hide(text: &str, secrets: &[Zeroizing<String>]) -> String {
+    let known = secrets.iter().filter(|secret| !secret.is_empty());
+    known.fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "[secret]"))
+}
+
 /// Why a secret cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {

@@ -391,16 +391,16 @@ impl InstallError {
 impl InstallError {
     /// Whether the host may serve something else than before, for all that is known.
     pub fn may_have_switched(&self) -> bool {
-        match self {
+        !matches!(
+            self,
             Self::NoRandomness(_)
-            | Self::Channel { .. }
-            | Self::Start { .. }
-            | Self::NoCommand { .. }
-            | Self::Sudo { .. }
-            | Self::TakesOnly { .. }
-            | Self::Stopped { .. } => false,
-            _ => true,
-        }
+                | Self::Channel { .. }
+                | Self::Start { .. }
+                | Self::NoCommand { .. }
+                | Self::Sudo { .. }
+                | Self::TakesOnly { .. }
+                | Self::Stopped { .. }
+        )
     }
 }
 

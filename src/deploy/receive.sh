@@ -96,18 +96,16 @@ END
 
 judge_request() {
     step 'judging'
-    staged='' plan=''
+    incoming=$staged staged='' plan=''
+    look_over
     while read -r one version _ sizes; do
-        if ! acceptable "$work/in/$one"; then
+        if acceptable "$work/in/$one"; then
+            # Who restored an old store counts anew. It is the end that was judged, not the number.
+            plan="$plan$one $version force $sizes$newline" staged="$staged $one"
+        else
             refuse "$error"
             rm -rf "$work/in/$one"
-            continue
         fi
-        # The very same is not new under another number.
-        [ "$(sums_of "$base/$one/current")" != "$(sums_of "$work/in/$one")" ] ||
-            version=$(readlink "$base/$one/current")
-        # Who restored an old store counts anew. It is the end that was judged, not the number.
-        plan="$plan$one $version force $sizes$newline" staged="$staged $one"
     done <"$work/plan"
     [ -n "$staged" ] || finish
     error=$({ printf '%s' "$plan" >"$work/plan"; } 2>&1) || fail staging "$error"
@@ -115,49 +113,88 @@ judge_request() {
 
 acceptable() {
     allowed || return 1
+    # The very same is not new under another number.
+    case $in_use in
+        *" $one "*)
+            if [ "$directory/$one/cert.pem" -ef "$base/$one/current/cert.pem" ]; then
+                [ "$base/$one/current" -ef "$base/$one/$version" ] || version=$(readlink "$base/$one/current")
+                plain "$version" && return
+            fi
+            ;;
+    esac
     error='its version is not a number and the start of a fingerprint'
     hash=${version#*-}
     case $hash in *[!0-9a-f]*) return 1 ;; esac
-    number "${version%%-*}" && [ ${#hash} = 8 ] &&
-        well_formed "$1" && own_key "$1" && names_allowed "$1" && valid "$1" && better "$1"
+    number "${version%%-*}" && [ ${#hash} = 8 ] || return 1
+    error='what was sent is not a key, its certificate and a chain'
+    case $formed in *" $one "*) ;; *) return 1 ;; esac
+    step "judging $one"
+    own_key "$1" && names_allowed "$1" && valid "$1" && better "$1"
 }
 
-# One key, one leaf, certificates, and nothing between them that others could take for something else.
-well_formed() {
-    error='what was sent is not a key, its certificate and a chain'
-    (cd "$1" && awk '
-        FNR == 1 && inside { exit }
+# Finds out for all at once what needs no openssl: which are the very ones $in_use, and which are $formed as one
+# key, one leaf and certificates, with nothing between them that others could take for something else.
+look_over() {
+    parts='' live=''
+    for one in $incoming; do
+        parts="$parts $one/privkey.pem $one/cert.pem $one/chain.pem"
+        live="$live $one/privkey.pem $one/cert.pem $one/chain.pem $one/fullchain.pem"
+    done
+    in_use=$(cd "$directory" && sha256sum $live | awk '
+        FNR == NR { sum[$2] = $1; next }
+        { split($2, part, "/") }
+        part[2] ~ /^(privkey|fullchain|cert|chain)\.pem$/ { here[part[1]]; if (sum[$2] != $1) other[part[1]] }
+        END { for (one in here) if (!(one in other)) printf " %s ", one }
+    ' - "$work/sums")
+    formed=$(cd "$work/in" && awk '
+        FNR == 1 {
+            if (inside) bad[one]
+            split(FILENAME, part, "/")
+            one = part[1]
+            inside = 0
+            wanted = part[2] == "privkey.pem" ? "^((EC|RSA) )?PRIVATE KEY$" : "^CERTIFICATE$"
+        }
         inside && $0 == "-----END " kind "-----" { inside = 0; next }
         inside && /^[A-Za-z0-9+\/=]+$/ && length($0) <= 76 { next }
         !inside && /^-----BEGIN [A-Z ]+-----$/ {
             kind = substr($0, 12, length($0) - 16)
             inside = ++count[FILENAME]
-            if (kind !~ (FILENAME == "privkey.pem" ? "^((EC|RSA) )?PRIVATE KEY$" : "^CERTIFICATE$")) exit
-            next
+            if (kind ~ wanted) next
         }
-        { inside = 1; exit }
-        END { exit inside || count["privkey.pem"] != 1 || count["cert.pem"] != 1 || count["chain.pem"] > 8 }
-    ' privkey.pem cert.pem chain.pem)
+        { bad[one] }
+        END {
+            if (inside) bad[one]
+            for (file in count) {
+                split(file, part, "/")
+                one = part[1]
+                if (part[2] != "privkey.pem" || one in bad) continue
+                if (count[file] == 1 && count[one "/cert.pem"] == 1 && count[one "/chain.pem"] <= 8) printf " %s ", one
+            }
+        }
+    ' $parts)
 }
 
+# Also finds when it $ends.
 own_key() {
     error='the key is not the one of the certificate'
-    public=$(openssl x509 -in "$1/cert.pem" -noout -pubkey) && [ -n "$public" ] &&
-        [ "$public" = "$(openssl pkey -in "$1/privkey.pem" -passin pass: -pubout)" ]
+    facts=$(openssl x509 -in "$1/cert.pem" -noout -enddate -pubkey) || return 1
+    ends=${facts%%"$newline"*}
+    [ "${facts#*"$newline"}" = "$(openssl pkey -in "$1/privkey.pem" -passin pass: -pubout)" ]
 }
 
-# Finds the $names in the certificate $1, in lower case. What is no DNS name keeps its kind, which no list allows.
+# Finds the $names in the certificate $1. What is no DNS name keeps its kind, which no list allows.
 names_in() {
-    names=$(openssl x509 -in "$1" -noout -ext subjectAltName | tr 'A-Z,' 'a-z ')
-    found=${names#*"$newline"} names=''
+    found=$(openssl x509 -in "$1" -noout -ext subjectAltName)
+    found=${found#*"$newline"} names=''
     for name in $found; do
-        names="$names ${name#dns:}"
+        name=${name#DNS:}
+        names="$names ${name%,}"
     done
 }
 
 names_allowed() {
     names_in "$1/cert.pem"
-    error='no names are in it'
+    error='no names are in it' has=$names
     [ -n "$names" ] || return 1
     for name in $names; do
         error="$conf does not allow the name $name in it"
@@ -183,7 +220,7 @@ valid() {
         *) set -- -trusted "$roots" ;;
     esac
     [ "$roots" = any ] || [ ! -s "$chain" ] || set -- "$@" -untrusted "$chain"
-    error=$(timeout -k 1 10 openssl verify -purpose sslserver "$@" "$leaf" 2>&1) && return
+    error=$(openssl verify -purpose sslserver "$@" "$leaf" 2>&1) && return
     error="it is not valid here (roots: $roots): $error"
     return 1
 }
@@ -191,14 +228,12 @@ valid() {
 # What counts as the one in use is one that would be taken itself: a certificate that has ended, or that
 # nobody trusts, may be replaced by any good one.
 better() {
+    case $in_use in *" $one "*) return 0 ;; esac
     live=$directory/$one
     [ -f "$live/cert.pem" ] && [ -f "$live/chain.pem" ] && valid "$live" || return 0
-    [ "$(sums_of "$live")" != "$(sums_of "$1")" ] || return 0
-    ends=$(end_of_life "$1/cert.pem") there=$(end_of_life "$live/cert.pem")
-    error="it does not end after the one in use (${there%??????}), as a newer one would"
-    [ "$ends" -gt "$there" ] || return 1
-    names_in "$1/cert.pem"
-    has=$names
+    there=$(openssl x509 -in "$live/cert.pem" -noout -enddate)
+    error="it does not end after the one in use, as a newer one would: $there"
+    [ "$(printf '%s\n%s\n' "$there" "$ends" | later_end)" = "$ends" ] && [ "$there" != "$ends" ] || return 1
     names_in "$live/cert.pem"
     for name in $names; do
         covered "$name" "$allowed_names" && ! covered "$name" "$has" || continue
@@ -207,12 +242,16 @@ better() {
     done
 }
 
-# As a number that can be compared: 20270201120000.
-end_of_life() {
-    openssl x509 -in "$1" -noout -enddate | awk -F '[ =:]+' '{
-        month = (index("JanFebMarAprMayJunJulAugSepOctNovDec", $2) + 2) / 3
-        printf "%04d%02d%02d%02d%02d%02d", $7, month, $3, $4, $5, $6
-    }'
+# Tells the later of two ends, `notAfter=Feb  1 12:00:00 2027 GMT`.
+later_end() {
+    awk -F '[ =:]+' '
+        {
+            month = (index("JanFebMarAprMayJunJulAugSepOctNovDec", $2) + 2) / 3
+            at = sprintf("%04d%02d%02d%02d%02d%02d", $7, month, $3, $4, $5, $6)
+            if (at >= last "") { last = at; later = $0 }
+        }
+        END { print later }
+    '
 }
 
 # ---- Going back: only what was switched here, by this script, in the last ten minutes.

@@ -95,9 +95,9 @@ impl Diagnose for Hindrance {
     fn code(&self) -> &'static str {
         match self {
             Self::Quarantined(..) => QUARANTINED,
-            Self::Unreadable(_) => "alert.unreadable",
-            Self::Unsaved(_) => "alert.unsaved",
-            Self::Locked(_) => "alert.locked",
+            Self::Unreadable(_) => "alerts.unreadable",
+            Self::Unsaved(_) => "alerts.unsaved",
+            Self::Locked(_) => "alerts.locked",
         }
     }
 
@@ -345,7 +345,7 @@ impl Session<'_> {
             notice.title
         );
         let entry = Entry::new(now, What::Told, super::author(self.how));
-        super::note(store, &Entry { certificate, detail: Some(plain(&detail)), ..entry });
+        super::note(store, &[Entry { certificate, detail: Some(plain(&detail)), ..entry }]);
     }
 
     fn save(&mut self, memory: &Memory) {
@@ -383,4 +383,4 @@ fn word(occasion: Occasion) -> &'static str {
 
 /// The code of what a store says of a clock that is behind its facts.
 const CLOCK: &str = "clock.behind";
-const QUARANTINED: &str = "alert.quarantined";
+const QUARANTINED: &str = "alerts.quarantined";

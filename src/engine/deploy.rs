@@ -247,7 +247,7 @@ impl Engine {
             self.tell(Event::NotNoted(Problem::of(&error)));
         }
         // Not while the store is locked: who reads us may be slow.
-        events.into_iter().for_each(|event| self.tell(event));
+        self.listener.notice_all(&events);
         outcomes
     }
 }

@@ -107,23 +107,29 @@ impl Told {
             | Event::Ending => return None,
         })
     }
-}
 
-impl Listener for Told {
-    fn notice(&self, event: &Event) {
-        self.listener.notice(event);
+    /// Several events of one moment; written down at one go.
+    pub(super) fn notice_all(&self, events: &[Event]) {
+        events.iter().for_each(|event| self.listener.notice(event));
         blocking(|| {
-            if let Some(entry) = self.entry(event, Timestamp::now()) {
-                note(&self.store, &entry);
-            }
+            let now = Timestamp::now();
+            let entries: Vec<Entry> = events.iter().filter_map(|event| self.entry(event, now)).collect();
+            note(&self.store, &entries);
         });
     }
 }
 
-/// Writes an entry. One that cannot be written is said, and stops nothing: a renewal is worth more.
-pub fn note(store: &Store, entry: &Entry) {
-    if let Err(error) = store.add_history(entry) {
-        tracing::warn!(event = entry.event.as_str(), "cannot write the history: {error}");
+impl Listener for Told {
+    fn notice(&self, event: &Event) {
+        self.notice_all(std::slice::from_ref(event));
+    }
+}
+
+/// Writes entries. What cannot be written is said, and stops nothing: a renewal is worth more.
+pub fn note(store: &Store, entries: &[Entry]) {
+    if let Err(error) = store.add_history(entries) {
+        let event = entries.first().map_or("", |entry| entry.event.as_str());
+        tracing::warn!(event, "cannot write the history: {error}");
     }
 }
 

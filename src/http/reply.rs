@@ -12,6 +12,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::model::problem::plain;
+use crate::secret::hide;
 
 /// An answer with any status.
 pub struct Reply {
@@ -94,13 +95,7 @@ impl Reply {
 
     /// A text of the other side without our secrets, which some send back, and safe to show.
     pub fn safe(&self, text: &str) -> String {
-        let mut text = Cow::Borrowed(text);
-        for secret in self.secrets.iter().filter(|secret| !secret.is_empty()) {
-            if text.contains(secret.as_str()) {
-                text = Cow::Owned(text.replace(secret.as_str(), "[secret]"));
-            }
-        }
-        plain(&text)
+        plain(&hide(text, &self.secrets))
     }
 
     pub(super) fn location(&self) -> String {

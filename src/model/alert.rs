@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::name::{CertName, HostName};
 pub use condition::{Condition, conditions};
-pub use expiry::level_of;
+pub use expiry::{level_of, limits};
 pub use finding::{ChainEnd, Circumstances, Ending, Finding, findings};
 pub use ladder::{next_step, step};
 pub use letters::{delivered, due_letters, failed, next_letter};

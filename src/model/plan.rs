@@ -26,7 +26,7 @@ pub use request::{Deploying, Issuing, Request};
 pub use rollout::Begun;
 pub(super) use rollout::{Rolling, decisions};
 pub(super) use turn::failing;
-pub use waiting::Waiting;
+pub use waiting::{Stop, Waiting};
 pub use words::minute;
 
 /// The result of planning.

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 pub use standing::{HostStanding, Standing};
-pub use urgency::{End, Numbers, ending, ladder};
+pub use urgency::{End, Numbers};
 
 use super::desired::{Certificate, Desired};
 use super::history::How;

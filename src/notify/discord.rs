@@ -18,7 +18,7 @@ pub const KIND: Kind<dyn Channel> = Kind {
     name: "discord",
     summary: "a channel of Discord",
     example: "url = { file = \"/etc/certfleet/secrets/discord\" }\n",
-    rights: "the URL of a webhook, made in the channel's settings under Integrations; it can only post there",
+    rights: "the URL of a webhook: Edit Channel, Integrations, Webhooks, New Webhook, Copy Webhook URL (by who may Manage Webhooks); it can only post there",
     build,
 };
 

@@ -1,5 +1,6 @@
 //! Addresses that are secrets themselves: whoever knows a webhook can use it.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,9 +75,14 @@ impl Hook {
 fn hiding(call: Call, url: &Url) -> Call {
     // Shorter ones are words, as `api`.
     const TELLING: usize = 8;
-    let parts = url.path_segments().into_iter().flatten().chain(url.query());
-    let call = call.hiding(url.as_str()).hiding(url.path().trim_matches('/'));
-    parts.filter(|part| part.len() >= TELLING).fold(call, Call::hiding)
+    let call = call
+        .hiding(url.as_str())
+        .hiding(url.path().trim_matches('/'))
+        .hiding(url.query().unwrap_or_default());
+    let written = url.query().into_iter().flat_map(|query| query.split(['&', '=']));
+    let read = url.query_pairs().flat_map(|(name, value)| [name, value]);
+    let parts = url.path_segments().into_iter().flatten().chain(written).map(Cow::Borrowed).chain(read);
+    parts.filter(|part| part.len() >= TELLING).fold(call, |call, part| call.hiding(&part))
 }
 
 /// Reads a secret of a table, anew for every use.

@@ -18,7 +18,7 @@ pub const KIND: Kind<dyn Channel> = Kind {
     name: "slack",
     summary: "a channel of Slack, or of what takes its webhooks (Mattermost, Rocket.Chat)",
     example: "url = { file = \"/etc/certfleet/secrets/slack\" }\n",
-    rights: "the URL of an incoming webhook, made in a Slack app of yours (api.slack.com/apps); it can only post to one channel",
+    rights: "the URL of an incoming webhook: api.slack.com/apps, Create New App, Incoming Webhooks, Add New Webhook; it can only post to one channel",
     build,
 };
 

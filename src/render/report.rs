@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::alert::Level;
 use crate::model::history::How;
 use crate::model::plan::minute;
-use crate::model::report::{End, HostReport, HostStanding, Orphan, ProblemReport, Report, days_left, ending};
+use crate::model::report::{End, HostReport, HostStanding, Orphan, ProblemReport, Report, days_left};
 
 /// The report as JSON: the interface for programs.
 pub fn report_json(report: &Report) -> Result<String, serde_json::Error> {
@@ -143,8 +143,4 @@ fn standings(hosts: &[HostReport]) -> String {
 /// Seconds of a duration as days, for people's thresholds.
 fn days(time: SignedDuration) -> f64 {
     time.as_secs_f64() / 86_400.0
-}
-
-fn urgency_of(end: &End<'_>, now: Timestamp) -> Option<Level> {
-    ending(end.not_before, end.not_after, now)
 }

@@ -19,11 +19,19 @@ pub struct History {
 }
 
 impl Store {
-    /// Adds an entry; durable when this returns.
-    pub fn add_history(&self, entry: &Entry) -> Result<(), SaveError> {
+    /// Adds entries; durable when this returns.
+    pub fn add_history(&self, entries: &[Entry]) -> Result<(), SaveError> {
         self.check_same()?;
-        let mut line = serde_json::to_vec(entry).expect("an entry has text keys and no failing serializers");
-        line.push(b'\n');
+        let mut lines = Vec::new();
+        for entry in entries {
+            lines.extend(
+                serde_json::to_vec(entry).expect("an entry has text keys and no failing serializers"),
+            );
+            lines.push(b'\n');
+        }
+        if lines.is_empty() {
+            return Ok(());
+        }
         // One at a time: else two would rotate, and a torn line would not be seen.
         let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let _lock = self.short_lock()?;
@@ -31,7 +39,7 @@ impl Store {
         let mut file = files::open_log(&path)?;
         let write = |error| FileError::new(Action::Write, &path)(error);
         let mut length = file.metadata().map_err(FileError::new(Action::Read, &path))?.len();
-        if length + line.len() as u64 > LARGEST {
+        if length + lines.len() as u64 > LARGEST {
             drop(file);
             self.rotate_history()?;
             file = files::open_log(&path)?;
@@ -44,10 +52,10 @@ impl Store {
                 .map_err(FileError::new(Action::Read, &path))?;
             // A line that was cut short stays by itself.
             if last != *b"\n" {
-                line.insert(0, b'\n');
+                lines.insert(0, b'\n');
             }
         }
-        file.write_all(&line).map_err(write)?;
+        file.write_all(&lines).map_err(write)?;
         file.sync_all().map_err(FileError::new(Action::Sync, &path))?;
         if length == 0 {
             files::sync_folder(&self.root)?;
@@ -131,7 +139,7 @@ mod tests {
                 let other = Store::open(store.path()).unwrap();
                 scope.spawn(move || {
                     for n in 0..5 {
-                        other.add_history(&entry(writer * 10 + n, "x")).unwrap();
+                        other.add_history(&[entry(writer * 10 + n, "x")]).unwrap();
                     }
                 });
             }
@@ -146,11 +154,11 @@ mod tests {
     #[test]
     fn a_torn_last_line_costs_only_itself() {
         let (_folder, store) = store();
-        store.add_history(&entry(1, "first")).unwrap();
+        store.add_history(&[entry(1, "first")]).unwrap();
         let whole = fs::read(store.history_path(0)).unwrap();
         fs::write(store.history_path(0), [&whole[..], &whole[..20]].concat()).unwrap();
         assert_eq!(store.history().unwrap().unreadable, 1);
-        store.add_history(&entry(2, "second")).unwrap();
+        store.add_history(&[entry(2, "second")]).unwrap();
         let read = store.history().unwrap();
         assert_eq!((read.entries.len(), read.unreadable), (2, 1));
     }
@@ -160,7 +168,7 @@ mod tests {
         let (_folder, store) = store();
         let filler = "x".repeat(usize::try_from(LARGEST).unwrap() / 2);
         for n in 0..8 {
-            store.add_history(&entry(n, "kept")).unwrap();
+            store.add_history(&[entry(n, "kept")]).unwrap();
             let mut text = fs::read(store.history_path(0)).unwrap();
             text.extend_from_slice(filler.as_bytes());
             text.extend_from_slice(filler.as_bytes());
@@ -178,7 +186,7 @@ mod tests {
     #[test]
     fn an_event_of_a_newer_program_is_not_lost() {
         let (_folder, store) = store();
-        store.add_history(&entry(1, "x")).unwrap();
+        store.add_history(&[entry(1, "x")]).unwrap();
         let text = fs::read_to_string(store.history_path(0)).unwrap();
         fs::write(store.history_path(0), text.replace("\"issued\"", "\"teleported\"")).unwrap();
         assert_eq!(store.history().unwrap().entries[0].event, What::Other);

@@ -4,16 +4,19 @@
 mod asked;
 mod clock;
 mod ending;
+mod journal;
 mod reload;
 mod service;
 mod together;
 
-use std::fs::{self, File};
+use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -30,7 +33,9 @@ const DEPLOYED: &str = "[[certificate]]\ndomains = [\"media.social.test\"]\nhost
 /// A daemon, with what it has said to its service manager and to its log.
 struct Daemon {
     child: Option<Child>,
-    errors: PathBuf,
+    log: Arc<Mutex<String>>,
+    /// Ends with the last word.
+    hearing: Option<JoinHandle<()>>,
     told: Arc<Mutex<Vec<String>>>,
 }
 
@@ -42,14 +47,15 @@ impl Daemon {
 
     /// The same with more environment.
     fn start_with(folder: &Path, config: &Path, environment: &[(&str, &str)]) -> Self {
-        static COUNT: Mutex<u32> = Mutex::new(0);
-        let number = {
-            let mut count = COUNT.lock().unwrap();
-            *count += 1;
-            *count
-        };
-        let socket = folder.join(format!("notify-{number}"));
-        let errors = folder.join(format!("daemon-{number}.log"));
+        let mut command = command(config, &["run"]);
+        command.envs(environment.iter().copied());
+        Self::spawn(folder, command)
+    }
+
+    /// The same by a command that becomes a daemon.
+    fn spawn(folder: &Path, mut command: Command) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let socket = folder.join(format!("notify-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         let told: Arc<Mutex<Vec<String>>> = Arc::default();
         let (manager, heard) = (UnixDatagram::bind(&socket).unwrap(), Arc::downgrade(&told));
         manager.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -62,10 +68,24 @@ impl Daemon {
                 }
             }
         });
-        let mut command = command(config, &["run"]);
-        command.env("NOTIFY_SOCKET", &socket).stderr(Stdio::from(File::create(&errors).unwrap()));
-        command.envs(environment.iter().copied());
-        Self { child: Some(command.spawn().unwrap()), errors, told }
+        let (errors, theirs) = std::io::pipe().unwrap();
+        let stream = rustix::fs::fstat(&theirs).unwrap();
+        // As it is with systemd; that there is a journal behind it is for the test to see to.
+        command.env("JOURNAL_STREAM", format!("{}:{}", stream.st_dev, stream.st_ino));
+        command.env("NOTIFY_SOCKET", &socket).stderr(theirs);
+        let child = command.spawn().unwrap();
+        // The command has the other end, too.
+        drop(command);
+        let log: Arc<Mutex<String>> = Arc::default();
+        let written = Arc::clone(&log);
+        let hearing = thread::spawn(move || {
+            for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                let mut log = written.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        Self { child: Some(child), log, hearing: Some(hearing), told }
     }
 
     /// A daemon of this world that has done its first pass.
@@ -77,7 +97,7 @@ impl Daemon {
 
     /// All that it has written to its log.
     fn log(&self) -> String {
-        fs::read_to_string(&self.errors).unwrap()
+        self.log.lock().unwrap().clone()
     }
 
     /// Waits until the log has a text.
@@ -125,6 +145,7 @@ impl Daemon {
     /// Waits for its end.
     fn ended(&mut self) -> Ran {
         let ran = finish(self.child.take().unwrap());
+        self.hearing.take().unwrap().join().unwrap();
         Ran { err: self.log(), ..ran }
     }
 

@@ -1,5 +1,6 @@
 //! Channels: each against the real thing or a stand-in, all by one contract.
 
+mod email;
 mod exec;
 mod http;
 mod journal;

@@ -5,9 +5,29 @@ use std::fs;
 use std::path::Path;
 
 /// The first words of codes; the rest is a word or several with hyphens.
-const FAMILIES: [&str; 15] = [
-    "acme", "check", "clock", "config", "deploy", "dns", "host", "machine", "notify", "pass", "probe",
-    "report", "secret", "ssh", "store",
+const FAMILIES: [&str; 22] = [
+    "acme",
+    "alerts",
+    "certificate",
+    "channel",
+    "check",
+    "clock",
+    "config",
+    "credential",
+    "deploy",
+    "dns",
+    "heartbeat",
+    "host",
+    "machine",
+    "notify",
+    "pass",
+    "probe",
+    "renewal",
+    "report",
+    "secret",
+    "served",
+    "ssh",
+    "store",
 ];
 
 #[test]

@@ -17,6 +17,7 @@ pub(crate) mod pebble;
 pub(crate) mod ports;
 pub(crate) mod powerdns;
 pub(crate) mod process;
+pub(crate) mod smtp;
 pub(crate) mod sshd;
 pub(crate) mod tools;
 pub(crate) mod web;

@@ -97,8 +97,10 @@ pub(crate) struct Web {
     inner: Arc<Inner>,
 }
 
+type Answer = dyn FnMut(&Request) -> Reply + Send;
+
 struct Inner {
-    answer: Mutex<Box<dyn FnMut(&Request) -> Reply + Send>>,
+    answer: Mutex<Box<Answer>>,
     fault: Mutex<Option<Fault>>,
     log: Mutex<Vec<Request>>,
     requests: AtomicUsize,

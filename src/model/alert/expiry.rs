@@ -17,15 +17,16 @@ pub fn level_of(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> 
     level(not_before.duration_until(not_after), now.duration_until(not_after))
 }
 
-fn level(life: SignedDuration, left: SignedDuration) -> Option<Level> {
+/// From how much time left on each level holds, for a certificate of this life; the worst first.
+pub fn limits(life: SignedDuration) -> [(Level, SignedDuration); 3] {
     let life = life.max(SignedDuration::ZERO);
     let emergency = (life / 12).max(SignedDuration::from_hours(48)).min(life / 4);
-    match left {
-        left if left <= emergency || left <= SignedDuration::ZERO => Some(Level::Emergency),
-        left if left <= life / 6 => Some(Level::Critical),
-        left if left <= life / 4 => Some(Level::Warning),
-        _ => None,
-    }
+    [(Level::Emergency, emergency), (Level::Critical, life / 6), (Level::Warning, life / 4)]
+}
+
+fn level(life: SignedDuration, left: SignedDuration) -> Option<Level> {
+    let holds = |(_, limit): &(Level, SignedDuration)| left <= *limit || left <= SignedDuration::ZERO;
+    limits(life).into_iter().find(holds).map(|(level, _)| level)
 }
 
 /// The newest version of a certificate, and with it every host that serves it.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{Decision, Deploying, Lacks, Place, Request, Waiting};
+use super::{Decision, Deploying, Lacks, Place, Request, Stop, Waiting};
 use crate::model::desired::{Certificate, Rollout};
 use crate::model::name::{CertName, HostName, VersionNumber};
 use crate::model::observed::{Observed, Seen};
@@ -111,7 +111,7 @@ struct Step<'a> {
     /// The canary that is waited for.
     canary: Option<&'a HostName>,
     /// Where it failed.
-    stopped: Option<Waiting>,
+    stopped: Option<Stop>,
     /// The hosts where it is on its way.
     under_way: usize,
 }
@@ -141,14 +141,7 @@ impl<'a> Step<'a> {
             certificate.hosts.iter().find(|host| rolling.rejects(host, number, version)).and_then(|host| {
                 let facts = rolling.state.hosts.get(host)?.get(&certificate.name)?;
                 let failure = facts.failure.as_ref()?;
-                let at = host.clone();
-                Some(Waiting::Stopped(
-                    certificate.name.clone(),
-                    at.clone(),
-                    at,
-                    failure.last,
-                    failure.problem.clone(),
-                ))
+                Some(Stop { at: host.clone(), when: failure.last, problem: failure.problem.clone() })
             });
         let of_it = request.begun.under_way.iter().filter(|(name, _)| *name == certificate.name);
         Self { rollout, begun: &request.begun, canary, stopped, under_way: of_it.count() }
@@ -168,10 +161,8 @@ impl<'a> Step<'a> {
         }
         let held = match (&self.stopped, self.canary) {
             // Where it failed it is tried again: that it works there is what sets the others free.
-            (Some(Waiting::Stopped(_, _, at, ..)), _) if at == host => None,
-            (Some(Waiting::Stopped(_, _, at, when, problem)), _) => {
-                Some(Waiting::Stopped(name.clone(), host.clone(), at.clone(), *when, problem.clone()))
-            }
+            (Some(stop), _) if stop.at == *host => None,
+            (Some(stop), _) => Some(Waiting::Stopped(name.clone(), host.clone(), Box::new(stop.clone()))),
             (_, Some(canary)) if !self.rollout.canary.contains(host) => {
                 Some(Waiting::Canary(name.clone(), host.clone(), canary.clone()))
             }

@@ -8,6 +8,17 @@ use crate::model::name::{CertName, DnsAccountName, Fingerprint, HostName};
 use crate::model::problem::Problem;
 use crate::model::schedule::Rule;
 
+/// Where a new version was no good.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stop {
+    /// The host that was given it.
+    pub at: HostName,
+    /// When.
+    pub when: Timestamp,
+    /// What was wrong.
+    pub problem: Problem,
+}
+
 /// Why something is not done now.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Waiting {
@@ -27,8 +38,8 @@ pub enum Waiting {
     Canary(CertName, HostName, HostName),
     /// The roll-out goes on there once it is proven where it is now: so many hosts at once.
     Batch(CertName, HostName, usize),
-    /// The roll-out is stopped: that host was given the newest version at that time, and it was no good.
-    Stopped(CertName, HostName, HostName, Timestamp, Problem),
+    /// The roll-out is stopped by what happened elsewhere.
+    Stopped(CertName, HostName, Box<Stop>),
     /// The newest version has fewer domains than certs.toml asks for.
     Narrower(CertName, HostName),
     /// Installed; nothing on the host uses it yet.

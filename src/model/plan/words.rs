@@ -99,12 +99,13 @@ impl fmt::Display for Waiting {
                 "{name} on {host}: waits for its turn in the roll-out, {most} {} at once",
                 if *most == 1 { "host" } else { "hosts" }
             ),
-            Self::Stopped(name, host, at, when, problem) => write!(
+            Self::Stopped(name, host, stop) => write!(
                 f,
-                "{name} on {host}: the roll-out is stopped, {at} failed on {}: {}; it is tried there again, and goes \
+                "{name} on {host}: the roll-out is stopped, {} failed on {}: {}; it is tried there again, and goes \
                  on once it works; `certfleet deploy {name} --force` goes on at once",
-                minute(*when),
-                problem.one_line()
+                stop.at,
+                minute(stop.when),
+                stop.problem.one_line()
             ),
             Self::Narrower(name, host) => {
                 write!(f, "{name} on {host}: waits for a version with all domains of certs.toml")

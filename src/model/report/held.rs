@@ -18,15 +18,18 @@ pub(super) fn in_a_roll_out(waiting: &Waiting) -> Option<ProblemReport> {
             format!("`{host}` gets the new version of `{name}` once those before it are proven to serve it"),
             format!("`certfleet deploy {name} --force` does not wait"),
         ),
-        Waiting::Stopped(name, host, at, when, problem) => (
-            "rollout.stopped",
-            format!("stopped: `{at}` failed {}: {}", minute(*when), problem.one_line()),
-            format!(
-                "`{host}` keeps what it has until `{at}` serves the new version of `{name}`, or until its end is \
-                 close; `{at}` is tried again in every pass"
-            ),
-            format!("mend `{at}`; `certfleet deploy {name} --force` goes on without it"),
-        ),
+        Waiting::Stopped(name, host, stop) => {
+            let at = &stop.at;
+            (
+                "rollout.stopped",
+                format!("stopped: `{at}` failed {}: {}", minute(stop.when), stop.problem.one_line()),
+                format!(
+                    "`{host}` keeps what it has until `{at}` serves the new version of `{name}`, or until its end is \
+                     close; `{at}` is tried again in every pass"
+                ),
+                format!("mend `{at}`; `certfleet deploy {name} --force` goes on without it"),
+            )
+        }
         _ => return None,
     };
     Some(ProblemReport { code: code.into(), message, next: Some(next), hint: Some(hint) })

@@ -2,27 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{AddressReport, CertReport, HostReport, HostStanding, Report, Serving};
-use crate::model::alert::Level;
+use crate::model::alert::{Level, level_of};
 use crate::model::name::{CertName, HostName};
-
-/// From how much time left each level holds, for a certificate of this life.
-///
-/// A quarter, a sixth, and a twelfth, the last at least 48 hours where that is no more than a sixth of the
-/// life. All of it in fractions: lives shrink, fixed days would break.
-pub fn ladder(life: SignedDuration) -> [(Level, SignedDuration); 3] {
-    let emergency = (life / 12).max(SignedDuration::from_hours(48).min(life / 6));
-    [(Level::Emergency, emergency), (Level::Critical, life / 6), (Level::Warning, life / 4)]
-}
-
-/// How urgent the end of a certificate is.
-pub fn ending(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> Option<Level> {
-    let life = not_before.duration_until(not_after).max(SignedDuration::ZERO);
-    let left = now.duration_until(not_after);
-    ladder(life).into_iter().find(|(_, limit)| left <= *limit).map(|(level, _)| level)
-}
 
 /// The end of a certificate, and where it matters.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +19,13 @@ pub struct End<'a> {
     pub not_before: Timestamp,
     /// End of its validity.
     pub not_after: Timestamp,
+}
+
+impl End<'_> {
+    /// How urgent it is.
+    pub fn urgency(&self, now: Timestamp) -> Option<Level> {
+        level_of(self.not_before, self.not_after, now)
+    }
 }
 
 /// The report in numbers.
@@ -92,9 +83,7 @@ impl CertReport {
     pub fn urgency(&self, now: Timestamp) -> Option<Level> {
         let standing = self.standing.urgency();
         let hosts = self.hosts.iter().map(|host| host.urgency(now));
-        hosts
-            .chain(self.stored_end().map(|end| ending(end.not_before, end.not_after, now)))
-            .fold(standing, Ord::max)
+        hosts.chain(self.stored_end().map(|end| end.urgency(now))).fold(standing, Ord::max)
     }
 
     /// What of it ends first: of all that is served, else of what the store has.
@@ -137,46 +126,12 @@ impl HostReport {
         };
         // Visitors see an error, though not for want of time.
         let standing = standing.max(self.addresses.iter().any(rejected).then_some(Level::Critical));
-        let endings = self.served().map(|serving| ending(serving.not_before, serving.not_after, now));
+        let endings = self.served().map(|serving| level_of(serving.not_before, serving.not_after, now));
         endings.fold(standing, Ord::max)
     }
 
     /// What its addresses serve.
     fn served(&self) -> impl Iterator<Item = &Serving> {
         self.addresses.iter().filter_map(|address| address.serving.as_ref())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn level(life: i64, left: i64) -> Option<Level> {
-        let at = |hours: i64| Timestamp::from_second(hours * 3600).unwrap();
-        ending(at(0), at(life), at(life - left))
-    }
-
-    #[test]
-    fn the_ladder_is_in_fractions_of_the_life() {
-        let day = 24;
-        let steps = [
-            (23, None),
-            (22, Some(Level::Warning)),
-            (15, Some(Level::Critical)),
-            (7, Some(Level::Emergency)),
-        ];
-        for (left, expected) in steps {
-            assert_eq!(level(90 * day, left * day), expected, "{left} of 90 days left");
-        }
-        assert_eq!(level(90 * day, -1), Some(Level::Emergency));
-        assert_eq!(level(160, 41), None);
-        assert_eq!(level(160, 40), Some(Level::Warning));
-        assert_eq!(level(160, 26), Some(Level::Emergency), "48 hours are more than a sixth of it");
-    }
-
-    #[test]
-    fn the_last_two_days_are_an_emergency_where_the_life_allows_it() {
-        assert_eq!(level(20 * 24, 48), Some(Level::Emergency));
-        assert_eq!(level(20 * 24, 49), Some(Level::Critical));
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use lettre::message::Mailbox;
+use rustls_pki_types::ServerName;
 use toml::Spanned;
 
 use crate::kind::{OneOrMore, Refusal, Remedy, Section, quoted};
@@ -15,6 +16,8 @@ pub(super) struct Server {
     /// Its name or address; IPv6 without brackets.
     pub(super) host: String,
     pub(super) port: u16,
+    /// What its certificate is to be for.
+    pub(super) name: ServerName<'static>,
 }
 
 impl fmt::Display for Server {
@@ -49,11 +52,12 @@ pub(super) fn server(section: &mut Section<'_>) -> (Option<Server>, Encryption) 
     let server = section.required_parsed("server", "\"smtp.example.org:587\"", address);
     let encryption = section.parsed("encryption", "\"starttls\"", encryption);
     let encryption = encryption.unwrap_or(match &server {
-        Some((_, Some(IMPLICIT_TLS))) => Encryption::Tls,
+        Some((_, _, Some(IMPLICIT_TLS))) => Encryption::Tls,
         _ => Encryption::StartTls,
     });
-    let server = server.map(|(host, port)| Server {
+    let server = server.map(|(host, name, port)| Server {
         host,
+        name,
         port: port.unwrap_or(match encryption {
             Encryption::StartTls => SUBMISSION,
             Encryption::Tls => IMPLICIT_TLS,
@@ -115,7 +119,7 @@ fn mailbox(text: &str) -> Result<Mailbox, Refusal> {
     text.parse().map_err(|_| refuse("it is not a mail address"))
 }
 
-fn address(text: &str) -> Result<(String, Option<u16>), Refusal> {
+fn address(text: &str) -> Result<(String, ServerName<'static>, Option<u16>), Refusal> {
     let refuse = |why| Refusal::new(why, "as in \"smtp.example.org:587\" or \"[2001:db8::25]:587\"");
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, "")) => (host, None),
@@ -126,14 +130,11 @@ fn address(text: &str) -> Result<(String, Option<u16>), Refusal> {
             None => (text, None),
         },
     };
-    let named = host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
-        && host.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
-    if !named && host.parse::<IpAddr>().is_err() {
-        return Err(refuse("it does not begin with a name or an address"));
-    }
+    let refused = refuse("it does not begin with a name or an address");
+    let Ok(name) = ServerName::try_from(host.to_owned()) else { return Err(refused) };
     match port.map(str::parse::<u16>) {
-        None => Ok((host.to_owned(), None)),
-        Some(Ok(port)) if port > 0 => Ok((host.to_owned(), Some(port))),
+        None => Ok((host.to_owned(), name, None)),
+        Some(Ok(port)) if port > 0 => Ok((host.to_owned(), name, Some(port))),
         Some(_) => Err(refuse("its port is none")),
     }
 }
@@ -168,7 +169,8 @@ mod tests {
             ("[2001:db8::1]", "2001:db8::1", None),
             ("2001:db8::1", "2001:db8::1", None),
         ] {
-            assert_eq!(address(text), Ok((host.to_owned(), port)), "{text}");
+            let found = address(text).map(|(host, _, port)| (host, port));
+            assert_eq!(found, Ok((host.to_owned(), port)), "{text}");
         }
         for bad in
             ["", ":25", "a:0", "a:b", "a:", "a b:1", "[::1", "[::1]x", "smtp://a", "-a", "a:65536", "a\r\n"]

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use super::{counted, day, days, left, place};
-use crate::model::alert::Level;
+use crate::model::alert::{Level, limits};
 use crate::model::plan::minute;
-use crate::model::report::{CertReport, End, HostReport, Report, ladder};
+use crate::model::report::{CertReport, End, HostReport, Report};
 
 /// What a monitoring system makes of it; as a number, the exit code of its plugins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,7 +92,7 @@ pub fn report_check(report: &Report) -> (Verdict, String) {
 fn reason(certificate: &CertReport, level: Level, report: &Report) -> String {
     let now = report.generated_at;
     let name = &certificate.name;
-    if let Some(end) = certificate.end().filter(|end| super::urgency_of(end, now) == Some(level)) {
+    if let Some(end) = certificate.end().filter(|end| end.urgency(now) == Some(level)) {
         let verb = if end.not_after <= now { "ended" } else { "ends" };
         return match end.not_after <= now {
             true => format!("{} {verb} {}", place(&end), minute(end.not_after)),
@@ -123,7 +123,7 @@ fn measured(report: &Report) -> String {
     let mut text = String::new();
     for end in ends.iter().take(MEASURED) {
         let life = end.not_before.duration_until(end.not_after);
-        let [_, (_, critical), (_, warning)] = ladder(life);
+        let [(_, emergency), (_, critical), (_, warning)] = limits(life);
         let left = now.duration_until(end.not_after);
         let _ = write!(
             text,
@@ -131,7 +131,7 @@ fn measured(report: &Report) -> String {
             end.certificate,
             days(left),
             days(warning),
-            days(critical)
+            days(critical.max(emergency))
         );
     }
     if text.is_empty() { text } else { format!(" |{text}") }

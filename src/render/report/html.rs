@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
-use super::{day, last_pass, left, orphan, place, report_title, standings, urgency_of};
-use crate::model::alert::Level;
+use super::{day, last_pass, left, orphan, place, report_title, standings};
+use crate::model::alert::{Level, level_of};
 use crate::model::name::HostName;
 use crate::model::plan::minute;
-use crate::model::report::{CertReport, HostReport, HostStanding, ProblemReport, Report, ending};
+use crate::model::report::{CertReport, HostReport, HostStanding, ProblemReport, Report};
 
-const STYLE: &str = include_str!("report.css");
+const STYLE: &str = include_str!("style.css");
 /// Above so many hosts there is no table of certificates by hosts.
 const COLUMNS: usize = 10;
 /// Above so many hosts of one certificate, those that are well are only named.
@@ -75,7 +75,7 @@ fn tiles(report: &Report) -> Markup {
     let urgent = numbers.emergency + numbers.critical;
     html! {
         dl.tiles {
-            div.tile.next.(numbers.next_end.as_ref().map_or("", |end| emphasis(urgency_of(end, now)))) {
+            div.tile.next.(numbers.next_end.as_ref().map_or("", |end| emphasis(end.urgency(now)))) {
                 dt { "Next end" }
                 @match &numbers.next_end {
                     Some(end) => {
@@ -181,7 +181,7 @@ fn card(certificate: &CertReport, now: Timestamp) -> Markup {
 /// The life of the newest version: what is left of it, and where it is renewed.
 fn bar(not_before: Timestamp, not_after: Timestamp, renews_at: Option<Timestamp>, now: Timestamp) -> Markup {
     // Of this version alone: its hosts may serve another.
-    let urgency = class(ending(not_before, not_after, now));
+    let urgency = class(level_of(not_before, not_after, now));
     let life = not_before.duration_until(not_after).as_secs_f64().max(1.0);
     let share =
         |at: Timestamp| (not_before.duration_until(at).as_secs_f64() / life * 100.0).clamp(0.0, 100.0);

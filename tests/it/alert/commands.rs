@@ -11,7 +11,7 @@ fn trying_the_channels_says_of_each_whether_it_arrived() {
         .ended(0)
         .printed("ok    chat: delivered in ")
         .printed("ok    mail: delivered in ");
-    assert_eq!(fleet.told(), ["chat warning test alert.test", "mail warning test alert.test"]);
+    assert_eq!(fleet.told(), ["chat warning test alerts.test", "mail warning test alerts.test"]);
 
     fleet.receiver("mail").fail(Some(Fault::Status(500, "no")));
     fleet

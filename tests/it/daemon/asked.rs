@@ -70,6 +70,11 @@ fn what_it_answers_is_what_report_says_and_nothing_can_be_changed() {
     assert_eq!(there, here);
     let page = get(address, "/");
     assert!(page.status == 200 && page.body.contains(NAME), "{page:?}");
+    assert!(page.head.contains("content-type: text/html") && page.body.starts_with("<!DOCTYPE html>"));
+    let metrics = get(address, "/metrics");
+    assert!(metrics.head.contains("content-type: text/plain; version=0.0.4"), "{}", metrics.head);
+    let ours = |line: &str| line.starts_with("certfleet_") && line.contains(NAME);
+    assert!(metrics.status == 200 && metrics.body.lines().any(ours), "{}", metrics.body);
     for header in ["content-security-policy: default-src 'none'", "nosniff", "cache-control: no-store"] {
         assert!(page.head.contains(header), "{}", page.head);
     }

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use super::{Daemon, NAME, STORED, noted_records};
-use crate::tool::certfleet;
+use crate::tool::{certfleet, command};
 use crate::world::World;
 use crate::world::nameserver::Notify;
 
@@ -50,8 +51,42 @@ fn a_second_signal_ends_it_at_once_and_leaves_the_records_noted() {
     assert_eq!(noted_records(&world), 1);
 }
 
+/// How large files may become that this process writes, from now on.
+fn limit_files(daemon: &Daemon, size: Option<u64>) {
+    let pid = Pid::from_raw(i32::try_from(daemon.pid()).unwrap());
+    prlimit(pid, Resource::Fsize, Rlimit { current: size, maximum: None }).unwrap();
+}
+
 #[test]
-fn a_store_that_cannot_be_written_is_said_and_the_next_pass_goes_on() {
+fn a_disk_that_is_full_for_a_while_costs_nothing_but_that_while() {
+    let world = World::builder().start().unwrap();
+    let config = world.config(STORED).unwrap();
+    let run = command(&config, &["run"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(run.get_program()).args(run.get_args());
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).env_remove("RUST_LOG").env_remove("STATE_DIRECTORY");
+    let daemon = Daemon::spawn(world.dir.path(), shell);
+    daemon.passes(1);
+    let two = format!("{STORED}\n[[certificate]]\ndomains = [\"www.social.test\"]\nhosts = []\n");
+    world.config(&two).unwrap();
+    limit_files(&daemon, Some(0));
+
+    daemon.signal(Signal::HUP);
+
+    daemon.passes(2);
+    daemon.says("File too large");
+    assert_eq!(world.pebble.orders(), 1, "{}", daemon.log());
+    assert_eq!(noted_records(&world), 0);
+    limit_files(&daemon, None);
+    daemon.signal(Signal::HUP);
+    daemon.passes(3);
+    assert_eq!((world.pebble.orders(), world.pebble.issued()), (2, 2), "{}", daemon.log());
+    assert_eq!(world.ns.txt_records().unwrap(), Vec::<String>::new());
+    daemon.end().ended(0);
+}
+
+#[test]
+fn a_store_that_is_taken_away_is_said_and_the_next_pass_goes_on() {
     let world = World::builder().start().unwrap();
     let config = world.config(STORED).unwrap();
     let daemon = Daemon::of(&world, &config);

@@ -214,7 +214,9 @@ fn files_are_judged_as_openssh_judges_them() {
     };
     let good = ["-n", &address];
     let several = format!("other.example,{address}");
-    let cases: Vec<(&str, Vec<&str>, Option<Vec<String>>)> = vec![
+    /// What it is, the keys it shows, and how they are signed.
+    type Case<'a> = (&'a str, Vec<&'a str>, Option<Vec<String>>);
+    let cases: Vec<Case<'_>> = vec![
         ("one key", vec!["ed25519"], None),
         ("ecdsa and rsa", vec!["ecdsa", "rsa"], None),
         ("keys of all kinds", vec!["rsa", "ecdsa", "ed25519"], None),

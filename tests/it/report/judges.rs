@@ -17,7 +17,7 @@ fn judged(form: &str, text: &str) -> Value {
 
 fn all_judged(form: &str, texts: &[String]) -> Vec<Value> {
     let packages = ["prometheus_client", "html5lib", "markdown-it-py"];
-    let mut judge = parts::python::python("judges", &packages, include_str!("judges.py"))
+    let mut judge = parts::python::command("judges", &packages, include_str!("judges.py"))
         .unwrap()
         .arg(form)
         .stdin(Stdio::piped())

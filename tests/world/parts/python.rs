@@ -7,11 +7,16 @@ use crate::world::process::run;
 
 /// A command that runs moto, which stands in for Amazon's services, with Python packages of our own.
 pub(crate) fn moto() -> Result<Command, String> {
-    python("moto", &["moto==5.*", "flask", "flask-cors"], include_str!("../moto.py"))
+    command("moto", &["moto==5.*", "flask", "flask-cors"], include_str!("../moto.py"))
+}
+
+/// A command that runs a mail server, with Python packages of our own.
+pub(crate) fn aiosmtpd() -> Result<Command, String> {
+    command("aiosmtpd", &["aiosmtpd==1.4.*"], include_str!("../smtp.py"))
 }
 
 /// A command that runs a Python program with packages of our own, kept by this name.
-pub(crate) fn python(name: &str, packages: &[&str], program: &str) -> Result<Command, String> {
+pub(crate) fn command(name: &str, packages: &[&str], program: &str) -> Result<Command, String> {
     let python = find("python3").ok_or("no python3 here: sudo apt-get install python3 python3-pip")?;
     let folder = build_folder()?.join("world");
     let kept = folder.join(name);
@@ -28,6 +33,6 @@ pub(crate) fn python(name: &str, packages: &[&str], program: &str) -> Result<Com
         Ok(tree)
     })?;
     let mut command = Command::new(python);
-    command.args(["-c", program]).env("PYTHONPATH", kept);
+    command.args(["-c", program]).env("PYTHONPATH", kept).env("PYTHONDONTWRITEBYTECODE", "1");
     Ok(command)
 }
