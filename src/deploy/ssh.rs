@@ -311,7 +311,8 @@ impl Exchange<'_> {
         }
         let status = self.status.map_or_else(|| "killed".to_owned(), |code| format!("exit status {code}"));
         let complaint = plain(&String::from_utf8_lossy(&self.complaint));
-        if self.host.sudo && InstallError::is_of_sudo(&complaint) {
+        // The sudoers line of a receiver is another: what is printed for it has all.
+        if self.host.sudo && !self.host.receiver && InstallError::is_of_sudo(&complaint) {
             return InstallError::Sudo { host: self.name(), user: self.host.user.clone(), said: complaint };
         }
         let said = if complaint.is_empty() { self.conversation.tail() } else { complaint };

@@ -187,7 +187,7 @@ fn there_is_no_other_certificate_and_no_way_back() {
         thief.request(Conversation::put_back(&thief.known, &[what]).unwrap())
     };
     for (installed, previous) in
-        [(versions[1].as_str(), "0-before"), (&versions[0], "0-before"), (&versions[1], "..")]
+        [(versions[1].as_str(), "0-before"), (versions[0].as_str(), "0-before"), (versions[1].as_str(), "..")]
     {
         let said = back(installed, previous);
         assert!(said.contains("kept ") || said.contains("failed - input"), "{said}");
