@@ -8,6 +8,7 @@ mod guarding;
 mod installing;
 mod killed;
 mod layouts;
+mod receiving;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -76,6 +77,7 @@ impl Place {
             via: None,
             access: Default::default(),
             sudo: false,
+            receiver: false,
             local: false,
             identity: Vec::new(),
             host_key: Vec::new(),

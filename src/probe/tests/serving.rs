@@ -180,6 +180,7 @@ async fn addresses_come_from_certs_toml_or_the_system() {
         via: None,
         access: Default::default(),
         sudo: false,
+        receiver: false,
         local: false,
         identity: Vec::new(),
         host_key: Vec::new(),

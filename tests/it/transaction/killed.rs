@@ -3,7 +3,7 @@
 use super::*;
 
 /// What the script does its steps with.
-const TOOLS: [&str; 9] = ["awk", "chmod", "dd", "ln", "mkdir", "mv", "rm", "sync", "timeout"];
+pub(super) const TOOLS: [&str; 9] = ["awk", "chmod", "dd", "ln", "mkdir", "mv", "rm", "sync", "timeout"];
 
 #[test]
 fn input_that_is_cut_changes_nothing() {
@@ -36,7 +36,7 @@ impl Place {
     }
 
     /// Puts tools in front of the real ones that kill the whole process group at the n-th call: the power cut.
-    fn kill_at(&self, call: usize) {
+    pub(super) fn kill_at(&self, call: usize) {
         let _ = fs::remove_file(self.path("calls"));
         let wc = parts::find("wc").unwrap();
         for tool in TOOLS {
@@ -54,7 +54,7 @@ impl Place {
         }
     }
 
-    fn calls(&self) -> usize {
+    pub(super) fn calls(&self) -> usize {
         fs::read_to_string(self.path("calls")).map_or(0, |text| text.lines().count())
     }
 
@@ -67,7 +67,7 @@ impl Place {
     }
 
     /// The same past, somewhere else.
-    fn copy_of(other: &Self, shell: Shell) -> Self {
+    pub(super) fn copy_of(other: &Self, shell: Shell) -> Self {
         let place = Self::new(shell);
         let copied = Command::new("cp")
             .arg("-a")
