@@ -15,6 +15,7 @@ mod local;
 mod login;
 pub mod outcome;
 pub mod protocol;
+pub mod receiver;
 pub mod relay;
 pub mod ssh;
 

@@ -10,10 +10,11 @@ use serde_json::json;
 use super::{Exit, Output, Refusal, complain, unknown};
 use crate::config::Config;
 use crate::deploy::error::sudoers_line;
+use crate::deploy::receiver::{self, Roots};
 use crate::deploy::{Presented, host_key, identity, presented};
 use crate::engine::Engine;
-use crate::model::desired::{Host, Layout};
-use crate::model::name::HostName;
+use crate::model::desired::{Host, Issuer, Layout};
+use crate::model::name::{HostName, IssuerName};
 use crate::model::problem::Problem;
 use crate::render::Progress;
 use crate::store::Store;
@@ -33,6 +34,9 @@ pub(super) enum HostCommand {
     Setup {
         /// The host, by its name in certs.toml
         host: String,
+        /// Print the program that is installed there with `receiver = true`, and nothing else
+        #[arg(long)]
+        script: bool,
     },
 }
 
@@ -43,7 +47,13 @@ impl Output {
                 let host = find(&config, host)?.clone();
                 self.pin(config, &host, *yes).await
             }
-            HostCommand::Setup { host } => self.set_up(&config, find(&config, host)?),
+            HostCommand::Setup { host, script } => {
+                let host = find(&config, host)?;
+                if *script {
+                    return self.receiver_script(host);
+                }
+                self.set_up(&config, host)
+            }
         }
     }
 
@@ -121,6 +131,16 @@ impl Output {
         Exit::Done
     }
 
+    fn receiver_script(&self, host: &Host) -> Result<Exit, Refusal> {
+        if !host.receiver {
+            let (name, hint) = (&host.name, "set `receiver = true` in its table first");
+            return Err(Refusal::usage(format!("nothing is to be installed on `{name}`; {hint}")));
+        }
+        let script = receiver::script();
+        self.print(script.trim_end(), &json!({ "host": host.name.as_str(), "script": script }));
+        Ok(Exit::Done)
+    }
+
     fn set_up(&self, config: &Config, host: &Host) -> Result<Exit, Refusal> {
         if host.local {
             return Ok(self.nothing_to_do(config, host));
@@ -136,11 +156,16 @@ impl Output {
         let (made, public) = made.map_err(|error| Refusal::problem(&Problem::of(&error)))?;
         // Who leads to others must be allowed to.
         let leads = config.desired.hosts.values().any(|other| other.via.as_ref() == Some(&host.name));
-        let options = if leads { "restrict,port-forwarding" } else { "restrict" };
+        let options = if host.receiver { receiver::options(host) } else { "restrict".to_owned() };
+        let options = if leads { format!("{options},port-forwarding") } else { options };
         let line = format!("{options} {public}");
         let mut text = String::new();
         if made {
             let _ = writeln!(text, "made the SSH key {}\n", file.display());
+        }
+        let conf = host.receiver.then(|| conf(config, host));
+        if let Some(conf) = &conf {
+            let _ = writeln!(text, "{}", installing(host, conf));
         }
         let _ = writeln!(text, "on `{}`, in ~{}/.ssh/authorized_keys:\n\n{line}\n", host.name, host.user);
         let authority = identity::authority(&file)
@@ -152,11 +177,15 @@ impl Output {
                 identity::beside(&file).display()
             );
         }
-        let sudoers = host.sudo.then(|| sudoers_line(&host.user));
+        let (lets, what) = match host.receiver {
+            true => (receiver::sudoers_line(&host.user), "it may run this program as root, and nothing else"),
+            false => (sudoers_line(&host.user), "it is root in all but name then"),
+        };
+        let sudoers = host.sudo.then_some(lets);
         if let Some(sudoers) = &sudoers {
             let _ = writeln!(
                 text,
-                "there with `visudo -f /etc/sudoers.d/certfleet` (it makes `{}` root in all but name):\n\n{sudoers}\n",
+                "there with `visudo -f /etc/sudoers.d/certfleet`, for `{}` ({what}):\n\n{sudoers}\n",
                 host.user
             );
         }
@@ -169,12 +198,34 @@ impl Output {
             &text,
             &json!({
                 "host": host.name.as_str(), "user": host.user, "identity": file.display().to_string(), "made": made,
-                "authorized-keys": line, "cert-authority": authority, "sudoers": sudoers,
+                "authorized-keys": line, "cert-authority": authority, "sudoers": sudoers, "receiver-conf": conf,
                 "includes": includes,
             }),
         );
         Ok(Exit::Done)
     }
+}
+
+/// What a host allows whose key can do nothing else.
+fn conf(config: &Config, host: &Host) -> String {
+    let certificates = config.desired.certificates.values().filter(|one| one.hosts.contains(&host.name));
+    // Everybody begins at a staging CA, which nobody trusts.
+    let known = |issuer: &Issuer| issuer.roots.is_none() && !issuer.directory.contains("staging");
+    let known = |name: &IssuerName| config.desired.issuers.get(name).is_some_and(known);
+    let all_known = certificates.clone().flat_map(|one| one.issuers()).all(known);
+    receiver::conf(host, certificates, if all_known { Roots::System } else { Roots::Any })
+}
+
+fn installing(host: &Host, conf: &str) -> String {
+    let (name, program, file) = (&host.name, receiver::PROGRAM, receiver::CONF);
+    format!(
+        "the program that takes certificates on `{name}`, and judges them; it needs openssl there. Here:\n\n\
+         certfleet host setup {name} --script >certfleet-receive\n\n\
+         and there, as root, once you have brought the file:\n\n\
+         install -o root -g root -m 0755 certfleet-receive {program}\n\n\
+         there, as {file}, which only root may change (again when names or settings of `{name}` change in \
+         certs.toml):\n\n{conf}"
+    )
 }
 
 fn find<'a>(config: &'a Config, name: &str) -> Result<&'a Host, Refusal> {

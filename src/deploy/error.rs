@@ -1,12 +1,14 @@
 //! What can go wrong between us and a host.
 
 mod put_back;
+mod stop;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use put_back::NotPutBack;
+pub use stop::Stop;
 
 use super::host_key::HostKeyError;
 use super::identity::IdentityError;
@@ -225,9 +227,6 @@ pub fn sudoers_line(user: &str) -> String {
     format!("{user} ALL=(root) NOPASSWD: /bin/sh, /usr/bin/sh")
 }
 
-/// The step of a host on which nothing of ours has said a word yet.
-pub(super) const AT_THE_START: &str = "the start";
-
 /// Why a transaction has no answer. Of what happened on the host it is only known that the web server there
 /// can start: the next pass looks, and goes on.
 #[derive(Debug, thiserror::Error)]
@@ -326,6 +325,22 @@ pub enum InstallError {
         /// What sudo, or the lack of it, said; safe to show.
         said: String,
     },
+    /// What should take the request there does not.
+    #[error("certfleet-receive on `{host}` gave no answer ({status}): {said}")]
+    NoReceiver {
+        /// The host's name.
+        host: String,
+        /// How the command ended.
+        status: String,
+        /// The last that was said there; safe to show.
+        said: String,
+    },
+    /// Our key brings certificates there and cannot look.
+    #[error("`{host}` takes certificates only (`receiver = true`)")]
+    TakesOnly {
+        /// The host's name.
+        host: String,
+    },
     /// The answer makes no sense.
     #[error("`{host}` gave an answer that makes no sense")]
     Malformed {
@@ -356,39 +371,6 @@ pub enum InstallError {
     },
 }
 
-/// At what a transaction stopped itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// Another transaction is under way.
-    Lock,
-    /// A program is missing.
-    Tools,
-    /// The host's `directory` is not safe to use.
-    Directory,
-    /// The new files could not be written: disk full, read-only.
-    Staging,
-    /// A link could not be renamed, or put back.
-    Switch,
-    /// The input did not arrive as it was sent.
-    Input,
-    /// What root allows on this machine is something else.
-    Refused,
-}
-
-impl Stop {
-    fn as_text(self) -> &'static str {
-        match self {
-            Self::Lock => "another transaction is under way, nothing was changed",
-            Self::Tools => "a program is missing, nothing was changed",
-            Self::Directory => "its directory cannot be used, nothing was changed",
-            Self::Staging => "the new files cannot be written, what is in use was not changed",
-            Self::Switch => "the new version could not be put in place",
-            Self::Input => "what was sent did not arrive as it was sent, nothing was changed",
-            Self::Refused => "root does not allow it, nothing was changed",
-        }
-    }
-}
-
 impl InstallError {
     /// The stop that a transaction's records tell of.
     pub(super) fn stopped(host: &Host, records: &[Record]) -> Result<(), Self> {
@@ -398,15 +380,8 @@ impl InstallError {
 
     /// The stop that a host names.
     pub(super) fn stop(host: &Host, at: &str, reason: String) -> Self {
-        let what = match at {
-            "lock" => Stop::Lock,
-            "tools" => Stop::Tools,
-            "directory" => Stop::Directory,
-            "staging" => Stop::Staging,
-            "switch" => Stop::Switch,
-            "input" => Stop::Input,
-            "refused" => Stop::Refused,
-            other => return Self::malformed(host, Malformed::Word(other.to_owned())),
+        let Some(what) = Stop::named(at) else {
+            return Self::malformed(host, Malformed::Word(at.to_owned()));
         };
         Self::Stopped { host: host.name.to_string(), what, reason }
     }
@@ -433,6 +408,7 @@ impl InstallError {
                 | Self::Start { .. }
                 | Self::NoCommand { .. }
                 | Self::Sudo { .. }
+                | Self::TakesOnly { .. }
                 | Self::Stopped { .. }
         )
     }
@@ -450,13 +426,8 @@ impl Diagnose for InstallError {
             Self::Lost { .. } => "ssh.lost",
             Self::NoAnswer { .. } => "deploy.no-answer",
             Self::Sudo { .. } => "ssh.sudo",
-            Self::Stopped { what: Stop::Lock, .. } => "deploy.lock",
-            Self::Stopped { what: Stop::Tools, .. } => "deploy.tools",
-            Self::Stopped { what: Stop::Directory, .. } => "deploy.directory",
-            Self::Stopped { what: Stop::Staging, .. } => "deploy.staging",
-            Self::Stopped { what: Stop::Switch, .. } => "deploy.switch",
-            Self::Stopped { what: Stop::Input, .. } => "deploy.input",
-            Self::Stopped { what: Stop::Refused, .. } => "deploy.rights",
+            Self::Stopped { what, .. } => what.code(),
+            Self::NoReceiver { .. } | Self::TakesOnly { .. } => "deploy.receiver",
             Self::Reconnect { source, .. } => source.code(),
         }
     }
@@ -465,6 +436,7 @@ impl Diagnose for InstallError {
         match self {
             Self::NoRandomness(_) | Self::Start { .. } => Blame::Machine,
             Self::Lost { .. } | Self::Stopped { what: Stop::Input, .. } => Blame::Network,
+            Self::TakesOnly { .. } => Blame::Operator,
             Self::Reconnect { source, .. } => source.blame(),
             _ => Blame::Host,
         }
@@ -488,9 +460,8 @@ impl Diagnose for InstallError {
                 sudoers_line(user)
             )),
             // A step is named as soon as our own commands run.
-            Self::Silent { step, .. } if step == AT_THE_START => Some(
-                "does a login script there (`.bashrc`, `.profile`) read its input, ask something, or start another \
-                 shell? it must do nothing where there is no terminal"
+            Self::Silent { step, .. } if step == super::protocol::AT_THE_START => Some(
+                "does a login script there (`.bashrc`, `.profile`) read its input or start another shell?"
                     .into(),
             ),
             Self::Silent { .. } | Self::TooLong { .. } | Self::Lost { .. } => Some(
@@ -504,6 +475,13 @@ impl Diagnose for InstallError {
             Self::Stopped { what: Stop::Refused, .. } => {
                 Some("`journalctl -u 'certfleet-local@*'` has root's side of it".into())
             }
+            Self::NoReceiver { host, .. } | Self::Stopped { host, what: Stop::Receiver, .. } => {
+                Some(format!(
+                    "`certfleet host setup {host}` prints all that is needed there: the script, its configuration, and the \
+                 line of authorized_keys with `command=`"
+                ))
+            }
+            Self::TakesOnly { .. } => Some("look there yourself, with a key of your own".into()),
             Self::Stopped { what: Stop::Staging, .. } => {
                 Some("make room, or the file system writable".into())
             }

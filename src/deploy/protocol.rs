@@ -11,11 +11,14 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Bundle, PutBack};
-use crate::model::desired::{Host, KeyAccess, Layout, MadeFile, Part};
+use crate::model::desired::{Host, KeyAccess, Layout, Part};
 use crate::model::problem::plain;
 
+/// The step of a host on which nothing of ours has said a word yet.
+pub(super) const AT_THE_START: &str = "the start";
+
 /// The transaction itself.
-const SCRIPT: &str = include_str!("transaction.sh");
+pub(super) const SCRIPT: &str = include_str!("transaction.sh");
 /// What only looks.
 const EXAMINE: &str = include_str!("examine.sh");
 
@@ -212,6 +215,11 @@ impl Conversation {
         request
     }
 
+    /// Whether it only asks if a transaction would work.
+    pub(super) fn is_check(&self) -> bool {
+        self.action == "check"
+    }
+
     /// The same seen from there: a conversation without data; `None` if there is no such action.
     pub(super) fn requested(host: &Host, action: &str, count: usize, nonce: &str) -> Option<Self> {
         let (script, action) = match action {
@@ -320,17 +328,10 @@ impl Conversation {
 
 /// How the host wants it, in four lines: access, layout and made files in words; then three texts.
 fn settings(host: &Host) -> String {
-    let KeyAccess { owner, group, mode } = &host.access;
-    let word = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
-    let layout = match host.layout {
-        Layout::Directory => "directory",
-        Layout::Include => "include",
-    };
-    let mut lines =
-        format!("{} {} {mode:04o} {:04o} {layout}", word(owner), word(group), host.access.directory_mode());
-    for MadeFile { name, parts } in &host.files {
-        let parts: Vec<&str> = parts.iter().map(|part| part.word()).collect();
-        lines.push_str(&format!(" {name}={}", parts.join(",")));
+    let mut lines = access_words(host).join(" ");
+    for file in &host.files {
+        lines.push(' ');
+        lines.push_str(&file.line());
     }
     lines.push('\n');
     for text in [&host.directory, &host.test, &host.reload] {
@@ -339,6 +340,18 @@ fn settings(host: &Host) -> String {
         lines.push('\n');
     }
     lines
+}
+
+/// Owner, group and mode of the keys, mode of their directories, layout.
+pub(super) fn access_words(host: &Host) -> [String; 5] {
+    let KeyAccess { owner, group, mode } = &host.access;
+    let word = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
+    let layout = match host.layout {
+        Layout::Directory => "directory",
+        Layout::Include => "include",
+    };
+    let passage = host.access.directory_mode();
+    [word(owner), word(group), format!("{mode:04o}"), format!("{passage:04o}"), layout.to_owned()]
 }
 
 /// What a part of a bundle consists of, each piece with a line end: what the host reads are lines.

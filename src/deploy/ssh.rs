@@ -10,10 +10,11 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connect::{Client, connect};
-use super::error::{AT_THE_START, ConnectError, InstallError, NotPutBack};
+use super::error::{ConnectError, InstallError, NotPutBack};
 use super::local::way;
 use super::outcome::Answer;
 use super::protocol::{Conversation, RawRecord, Record};
+use super::receiver;
 use super::{Bundle, PutBack};
 use crate::model::desired::Host;
 use crate::model::problem::plain;
@@ -154,6 +155,9 @@ impl Session {
         host: &Host,
         conversation: Conversation,
     ) -> Result<Vec<RawRecord>, InstallError> {
+        if host.receiver && !conversation.is_check() {
+            return Err(InstallError::TakesOnly { host: host.name.to_string() });
+        }
         self.exchange(host, conversation).await?.raw_records()
     }
 
@@ -201,9 +205,13 @@ pub(super) struct Exchange<'a> {
 impl Exchange<'_> {
     /// Runs the transaction until its answer is complete or the channel ends.
     async fn run(&mut self, handle: &Handle<Client>) -> Result<(), InstallError> {
+        let (command, input) = match self.host.receiver {
+            true => (receiver::COMMAND.to_owned(), receiver::request(&mut self.conversation)),
+            false => (self.conversation.command(), self.conversation.take_input()),
+        };
         let opening = async {
             let channel = handle.channel_open_session().await?;
-            channel.exec(true, self.conversation.command()).await?;
+            channel.exec(true, command).await?;
             Ok(channel)
         };
         let channel = timeout(IDLE, opening)
@@ -212,7 +220,7 @@ impl Exchange<'_> {
             .map_err(|source| InstallError::Channel { host: self.name(), source })?;
         let (mut read, write) = channel.split();
         // Wiped when russh lets go of it.
-        let input = Bytes::from_owner(self.conversation.take_input());
+        let input = Bytes::from_owner(input);
         let send = async {
             write.data_bytes(input).await?;
             write.eof().await
@@ -303,11 +311,15 @@ impl Exchange<'_> {
         }
         let status = self.status.map_or_else(|| "killed".to_owned(), |code| format!("exit status {code}"));
         let complaint = plain(&String::from_utf8_lossy(&self.complaint));
-        if self.host.sudo && InstallError::is_of_sudo(&complaint) {
+        // The sudoers line of a receiver is another: what is printed for it has all.
+        if self.host.sudo && !self.host.receiver && InstallError::is_of_sudo(&complaint) {
             return InstallError::Sudo { host: self.name(), user: self.host.user.clone(), said: complaint };
         }
         let said = if complaint.is_empty() { self.conversation.tail() } else { complaint };
-        InstallError::NoAnswer { host: self.name(), status, said }
+        match self.host.receiver {
+            true => InstallError::NoReceiver { host: self.name(), status, said },
+            false => InstallError::NoAnswer { host: self.name(), status, said },
+        }
     }
 
     pub(super) fn silent(&self) -> InstallError {
@@ -323,6 +335,6 @@ impl Exchange<'_> {
     }
 
     fn step(&self) -> String {
-        self.conversation.step().unwrap_or_else(|| AT_THE_START.to_owned())
+        self.conversation.step().unwrap_or_else(|| super::protocol::AT_THE_START.to_owned())
     }
 }

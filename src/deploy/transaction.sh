@@ -1,7 +1,8 @@
 # What certfleet runs on a host to put certificates in place: all of it, in one transaction.
 #
-# This text arrives on standard input, the data behind it. Nothing is installed on the host. It needs a
-# POSIX shell, and awk, flock, sha256sum, timeout, sync, dd and mv -T as coreutils, util-linux or busybox
+# There are two ways in. Usually this text arrives on standard input, the data behind it, and nothing is
+# installed on the host. Or it is installed there, with receive.sh in the place of its last line, and judges for
+# itself what a restricted key may bring: see there. It needs a POSIX shell, and awk, flock, sha256sum, timeout, sync, dd and mv -T as coreutils, util-linux or busybox
 # have them. D is the host's `directory`, N a certificate's name:
 #
 #   D/.certfleet/N/<version>-<fingerprint>/   its files; written once, never again
@@ -23,6 +24,13 @@
 # not quoted is meant to be split: lists of names, which have no blanks. There is no globbing.
 
 main() {
+    prepare
+    read -r nonce action count || exit 1
+    settings || fail input 'the settings did not arrive'
+    transact
+}
+
+prepare() {
     set -fu
     # Keys are 0600 from their first instant, not after a chmod.
     umask 077
@@ -36,9 +44,10 @@ main() {
     me=$(id -u)
     answer='' locked='' recovered='' written=''
     conf_mark='# Written by certfleet, anew with each version.'
+    tools='awk chmod chown cp date dd flock id ln ls mkdir mv readlink rm sha256sum sleep sort sync tail timeout tr'
+}
 
-    read -r nonce action count || exit 1
-    settings || fail input 'the settings did not arrive'
+transact() {
     case $directory in /?*) ;; *) fail input 'the directory is not an absolute path' ;; esac
     need
     open_directory
@@ -57,11 +66,22 @@ main() {
 settings() {
     read -r key_owner key_group key_mode passage layout made &&
         IFS= read -r directory && IFS= read -r test && IFS= read -r reload || return 1
+    name_files
+}
+
+name_files() {
     files='privkey.pem fullchain.pem cert.pem chain.pem'
     for one in $made; do
         files="$files ${one%%=*}"
     done
 }
+
+# What the installed script asks of a request before it does anything; who streams this one may do anything
+# anyway. The first is for certificates, when they are staged; the second for one to put back; the third is told
+# what was switched.
+judge_request() { :; }
+may_go_back() { :; }
+remember() { :; }
 
 # ---- 1. Talking to the controller: lines that start with its nonce, so that no greeting of a login
 # ----    shell can be taken for them.
@@ -124,11 +144,12 @@ end_of() {
 }
 
 need() {
-    for tool in awk chmod chown cp date dd flock id ln ls mkdir mv readlink rm sha256sum sleep sort sync tail timeout tr; do
+    for tool in $tools; do
         command -v "$tool" >/dev/null && continue
         case $tool in
             awk) fail tools "$tool is missing: install the package gawk" ;;
             flock) fail tools "$tool is missing: install the package util-linux" ;;
+            openssl) fail tools "$tool is missing: install the package openssl" ;;
             *) fail tools "$tool is missing: install the package coreutils" ;;
         esac
     done
@@ -420,6 +441,7 @@ install() {
         staged="$staged $one" count=$((count - 1))
     done
     stage
+    judge_request
     survey
     step 'comparing'
     while read -r one version force old links safety; do
@@ -439,6 +461,7 @@ END
     trap : HUP INT PIPE TERM
     put_new
     switch
+    remember $switched
     [ -z "$new$same$switched" ] || load
     for entry in $new; do split "$entry" && record installed "$one" "$version" - ''; done
     for entry in $same; do split "$entry" && record unchanged "$one" "$version" - ''; done
@@ -512,24 +535,21 @@ stage() {
     esac
     (cd "$work/in" && sha256sum -c ../sums) >/dev/null 2>&1 ||
         fail staging 'what is on the disk is not what was sent: is it full?'
-    missing=''
-    for one in $staged; do
-        [ -e "$base/$one" ] || [ -L "$base/$one" ] || missing="$missing $one"
-    done
-    [ -z "$missing" ] || error=$(cd "$base" && mkdir $missing 2>&1) || fail staging "$error"
 }
 
-# Looks at what is there of all of them at once. $found gets a line for each: the plan's name, version, and whether
+# Makes the directories of new names, and looks at what is there of all of them at once. $found gets a line for each: the plan's name, version, and whether
 # by force; the version that `current` leads to; whether the fixed links are `ours`, some are `missing`, or something
 # `foreign` is in their place; and whether its directories look `safe`.
 survey() {
-    paths=''
+    paths='' missing=''
     for one in $staged; do
+        [ -e "$base/$one" ] || [ -L "$base/$one" ] || missing="$missing $one"
         paths="$paths .certfleet/$one .certfleet/$one/current $one"
         for file in $files; do
             paths="$paths $one/$file"
         done
     done
+    [ -z "$missing" ] || error=$(cd "$base" && mkdir $missing 2>&1) || fail staging "$error"
     found=$(cd "$directory" && ls -ldn $paths 2>/dev/null | awk -v me="$me" -v files="$files" '
         function bad(path) { return mode[path] !~ /^d....-..-/ || owner[path] != me && owner[path] != 0 }
         BEGIN { count = split(files, file, " ") }
@@ -880,6 +900,8 @@ put_back() {
             record kept "$one" "$version" "$to" "it is $current by now"
         elif [ ! -d "$base/$one/$to/" ]; then
             record kept "$one" "$version" "$to" "$base/$one/$to is gone"
+        elif ! may_go_back; then
+            record kept "$one" "$version" "$to" "$error"
         else
             describe
             ready="$ready $one:$to:$version:"

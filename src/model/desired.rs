@@ -155,6 +155,8 @@ pub struct Host {
     pub user: String,
     /// Whether that user becomes root by sudo.
     pub sudo: bool,
+    /// Whether certificates are taken there by `certfleet-receive`, because our key can do nothing else.
+    pub receiver: bool,
     /// The host through whose SSH server this one is reached.
     pub via: Option<HostName>,
     /// The private keys to log in with, in the order in which they are tried; none is `ssh/id_ed25519` in the store.
@@ -197,6 +199,14 @@ pub struct MadeFile {
     pub name: String,
     /// What is in it, one after the other; never empty.
     pub parts: Vec<Part>,
+}
+
+impl MadeFile {
+    /// As a word for the scripts: `combined.pem=fullchain,privkey`.
+    pub fn line(&self) -> String {
+        let parts: Vec<&str> = self.parts.iter().map(|part| part.word()).collect();
+        format!("{}={}", self.name, parts.join(","))
+    }
 }
 
 /// What belongs to a certificate, as PEM.

@@ -65,6 +65,7 @@ fn wanted(host: &Host) -> desired::Host {
         via: None,
         access: Default::default(),
         sudo: false,
+        receiver: false,
         local: false,
         identity: vec![host.identity.clone()],
         host_key: vec![host.host_key.clone()],

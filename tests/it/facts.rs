@@ -35,6 +35,7 @@ pub(crate) fn host(name: &HostName) -> Host {
         via: None,
         access: Default::default(),
         sudo: false,
+        receiver: false,
         local: false,
         identity: Vec::new(),
         host_key: Vec::new(),

@@ -28,6 +28,7 @@ mod notify;
 mod package;
 mod planner_properties;
 mod providers;
+mod receiver;
 mod reference;
 mod report;
 mod rollout;

@@ -8,6 +8,7 @@ mod guarding;
 mod installing;
 mod killed;
 mod layouts;
+mod receiving;
 mod swaps;
 
 use std::collections::BTreeMap;
@@ -77,6 +78,7 @@ impl Place {
             via: None,
             access: Default::default(),
             sudo: false,
+            receiver: false,
             local: false,
             identity: Vec::new(),
             host_key: Vec::new(),

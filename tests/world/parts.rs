@@ -128,6 +128,11 @@ pub(crate) fn faketime() -> Result<PathBuf, String> {
     fetch(&Wanted { package: "libfaketime", file: &file, suite: None, remedy }).map(|found| found.path)
 }
 
+/// The one that moves files.
+pub(crate) fn sftp() -> Result<Program, String> {
+    find_or_fetch("sftp", "openssh-client", "usr/bin/sftp")
+}
+
 /// The copier that comes with it.
 pub(crate) fn scp() -> Result<Program, String> {
     find_or_fetch("scp", "openssh-client", "usr/bin/scp")

@@ -8,7 +8,7 @@ use crate::model::desired::Host;
 
 /// The keys that say how to come to a host.
 const OF_SSH: &[&str] =
-    &["address", "port", "user", "via", "identity", "passphrase", "host-key", "known-hosts"];
+    &["address", "port", "user", "via", "identity", "passphrase", "host-key", "known-hosts", "receiver"];
 
 /// Whether the table is of this machine. Then what has no meaning for it is a mistake.
 pub(super) fn take(section: &mut Section<'_>) -> bool {
@@ -47,6 +47,7 @@ pub(super) fn this_machine(host: Host, sudo: bool) -> Host {
         // As sudoers files name a user by number.
         user: if root { "root".to_owned() } else { format!("#{}", geteuid().as_raw()) },
         sudo: sudo && !root,
+        receiver: false,
         via: None,
         identity: Vec::new(),
         host_key: Vec::new(),

@@ -14,6 +14,7 @@ fn host() -> Host {
         via: None,
         access: Default::default(),
         sudo: false,
+        receiver: false,
         local: false,
         identity: Vec::new(),
         host_key: Vec::new(),

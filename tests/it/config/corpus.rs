@@ -252,8 +252,6 @@ fn characters_that_look_like_others() {
         let list = mistakes(&spoilt(from, to));
         assert_eq!(list[0].line, line, "{to}: {}", list[0]);
     }
-    let list = mistakes(&GOOD.replacen("true\n", "true\r", 1));
-    assert_eq!(list[0].line, 3, "a bare CR: {}", list[0]);
     wrong_at(&spoilt("\"www.example.org\"", "\"\u{2615}.example.org\""), 19, "emoji");
     wrong_at(
         &spoilt("\"www.example.org\"", "\"a!b.example.org\""),

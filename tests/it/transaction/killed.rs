@@ -38,7 +38,7 @@ impl Place {
     }
 
     /// Puts tools in front of the real ones that kill the whole process group at the n-th call: the power cut.
-    fn kill_at(&self, call: usize) {
+    pub(super) fn kill_at(&self, call: usize) {
         let _ = fs::remove_file(self.path("calls"));
         let wc = parts::find("wc").unwrap();
         for tool in TOOLS {
@@ -56,7 +56,7 @@ impl Place {
         }
     }
 
-    fn calls(&self) -> usize {
+    pub(super) fn calls(&self) -> usize {
         fs::read_to_string(self.path("calls")).map_or(0, |text| text.lines().count())
     }
 
@@ -78,7 +78,7 @@ impl Place {
     }
 
     /// The same past, somewhere else.
-    fn copy_of(other: &Self, shell: Shell) -> Self {
+    pub(super) fn copy_of(other: &Self, shell: Shell) -> Self {
         let mut place = Self::new(shell);
         place.host.layout = other.host.layout;
         let copied = Command::new("cp")
