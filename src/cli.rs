@@ -21,6 +21,7 @@ mod report;
 mod revoke;
 mod scan;
 mod select;
+mod unit_failed;
 
 use std::fmt;
 use std::io::Write;
@@ -128,7 +129,7 @@ enum Command {
     ///
     /// Reads every secret, asks the CAs for their directory and the time, writes a scratch TXT record for each
     /// certificate and removes it, looks at CAA records, logs in to every host, runs its config test (nothing is
-    /// loaded), and looks at what it serves. Ends with 1 if anything fails.
+    /// loaded), and looks at what it serves. Makes the store if there is none. Ends with 1 if anything fails.
     Check,
     /// Take over certbot's certificates, so that nothing is issued anew before its time
     ///
@@ -148,6 +149,12 @@ enum Command {
     /// One transaction for this machine, asked for on standard input; certfleet-local.socket starts it, as root
     #[command(hide = true)]
     LocalReceive,
+    /// Tell people that a unit has failed; certfleet-alert@.service runs it
+    #[command(hide = true)]
+    UnitFailed {
+        /// The whole name of the unit
+        unit: String,
+    },
     /// Completions for a shell, to be put where it looks for them
     Completions(help::Completions),
     /// The manual page; with --output all of them, for packages
@@ -238,6 +245,7 @@ async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
         Command::Channels(args) => return channels::ALL.run(args, cli.json),
         Command::Completions(args) => return Ok(help::completions(args)),
         Command::Man(args) => return help::manual(args),
+        Command::UnitFailed { unit } => return Ok(unit_failed::run(unit, cli.config.as_deref()).await),
         _ => {}
     }
     let path = match (config::find(cli.config.as_deref()), &cli.command) {
@@ -266,6 +274,7 @@ async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
         Command::Report(args) => output.report(config, &args).await,
         // Answered above: these have no use for what is in the configuration.
         Command::LocalReceive => Ok(receive::run(&path)),
+        Command::UnitFailed { unit } => Ok(unit_failed::run(&unit, Some(&path)).await),
         Command::Providers(args) => providers::ALL.run(&args, output.json),
         Command::Channels(args) => channels::ALL.run(&args, output.json),
         Command::Completions(args) => Ok(help::completions(&args)),

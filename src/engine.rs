@@ -63,8 +63,6 @@ use crate::store::Store;
 /// Orders under way at once. Each does nothing but wait for others nearly all the time; more than about so many requests
 /// at once Let's Encrypt turns away.
 const ORDERS: usize = 100;
-/// For removing our records when a run is told to end.
-const LAST_CLEAN_UP: Duration = Duration::from_secs(20);
 
 /// Everything a pass needs.
 pub struct Engine {
@@ -189,7 +187,7 @@ impl Engine {
         work.ended().await;
         if interrupted {
             // The work has let go of its locks; what was presented is in the journal.
-            let _ = tokio::time::timeout(LAST_CLEAN_UP, self.clean_up_everything(request)).await;
+            self.clean_up_everything(request).await;
         }
         self.doors.close().await;
         let complete = request.is_complete() && !summary.interrupted;

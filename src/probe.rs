@@ -10,6 +10,7 @@ mod addresses;
 mod error;
 mod roots;
 mod stream;
+mod turns;
 mod verifier;
 
 #[cfg(test)]
@@ -24,7 +25,6 @@ use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 
@@ -37,6 +37,7 @@ pub use addresses::{AddressError, addresses, has_route};
 pub use error::{LookError, Step};
 pub use roots::{Roots, RootsError};
 use stream::Watched;
+pub use turns::Turns;
 use verifier::AnyCertificate;
 
 /// What is asked of which server.
@@ -59,10 +60,10 @@ pub struct Until<'a> {
     pub fingerprint: Fingerprint,
     /// How many looks in a row must show it; [`TIMES`] unless other looks say the same of the same server.
     pub times: u32,
-    /// When to give up.
+    /// When to give up: after so long without any name's progress at this address.
     pub within: Duration,
     /// Whose turn it is to look; nothing is held between looks.
-    pub turns: &'a Semaphore,
+    pub turns: &'a Turns<'a>,
 }
 
 /// Makes looks; to be made once and used by all.
@@ -110,14 +111,13 @@ impl Probe {
         until: Until<'_>,
         now: impl Fn() -> Timestamp + Send + Sync,
     ) -> Result<Look, Look> {
-        let end = Instant::now() + until.within;
         let (mut in_a_row, mut times) = (0, until.times);
         let mut pause = FIRST_PAUSE;
         loop {
-            // Never closed; and if it were, there would be no turns to wait for.
-            let turn = until.turns.acquire().await.ok();
+            let turn = until.turns.take().await;
             // Once it is served, the deadline does not cut the counting short.
-            let left = end.saturating_duration_since(Instant::now()).max(LAST_CHANCE);
+            let left =
+                until.turns.end(until.within).saturating_duration_since(Instant::now()).max(LAST_CHANCE);
             let look = self.look_within(question, left.min(self.deadline), &now).await;
             drop(turn);
             if matches!(&look.seen, Seen::Serving(served) if served.fingerprint == until.fingerprint) {
@@ -128,9 +128,10 @@ impl Probe {
                 pause = (pause * 3 / 2).min(LONGEST_PAUSE);
             }
             if in_a_row == times {
+                until.turns.progressed();
                 return Ok(look);
             }
-            if in_a_row == 0 && Instant::now() + pause >= end {
+            if in_a_row == 0 && Instant::now() + pause >= until.turns.end(until.within) {
                 return Err(look);
             }
             sleep(pause).await;

@@ -103,7 +103,7 @@ impl Output {
         let title = memory.alerts.get(id).map_or_else(String::new, |alert| alert.title.clone());
         store.save_alerts(&lock, &memory).map_err(|error| refused(Problem::of(&error)))?;
         let detail = Some(plain(&format!("alert {id}: {title}")));
-        engine::note(&store, &[Entry { detail, ..Entry::new(now, What::Acknowledged, by) }]);
+        engine::note(&store, &Entry { detail, ..Entry::new(now, What::Acknowledged, by) });
         let text =
             format!("`{id}` is yours, {who}: {title}\nnobody is told again before it gets worse, or is over");
         self.print(&text, &serde_json::json!({ "alert": id, "acknowledged-by": who, "at": now }));

@@ -28,9 +28,19 @@ pub(super) struct Manual {
 
 pub(super) fn completions(args: &Completions) -> Exit {
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "certfleet", &mut text);
+    clap_complete::generate(args.shell, &mut visible(), "certfleet", &mut text);
     put(String::from_utf8_lossy(&text).trim_end());
     Exit::Done
+}
+
+/// The program without the commands that units run: some shells would be offered those, too.
+fn visible() -> clap::Command {
+    let whole = Cli::command();
+    let commands = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    clap::Command::new("certfleet")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(whole.get_arguments().cloned())
+        .subcommands(commands)
 }
 
 pub(super) fn manual(args: &Manual) -> Result<Exit, Refusal> {

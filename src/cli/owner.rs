@@ -8,6 +8,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
 use super::{Refusal, complain};
 use crate::config;
 use crate::store;
@@ -30,10 +33,35 @@ pub(super) fn go_on_as_owner(config: Option<&Path>) -> Result<(), Refusal> {
         "note: the store {} belongs to `{name}`: going on as that user",
         config.store.display()
     ));
-    let error = std::env::current_exe()
-        .map(|program| Command::new(program).args(std::env::args_os().skip(1)).gid(group).uid(owner).exec())
+    let groups = groups(&fs::read_to_string("/etc/group").unwrap_or_default(), &name, group);
+    let error = become_user(owner, group, &groups)
+        .and_then(|()| std::env::current_exe())
+        .map(|program| Command::new(program).args(std::env::args_os().skip(1)).exec())
         .unwrap_or_else(|error| error);
     Err(Refusal::failed(&CannotGoOn { name, source: error }))
+}
+
+/// Makes this thread the user's, with all groups: some secrets are readable by a group only. What it executes is the
+/// user's altogether.
+///
+/// `Command` could change the user as well, but would leave it no other groups.
+fn become_user(user: u32, group: u32, groups: &[u32]) -> io::Result<()> {
+    let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+    set_thread_groups(&groups)?;
+    set_thread_res_gid(group, group, group)?;
+    Ok(set_thread_res_uid(user, user, user)?)
+}
+
+/// The groups of a user, its own first, as /etc/group has them.
+fn groups(file: &str, user: &str, own: u32) -> Vec<u32> {
+    let listed = file.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [_, _, number, members] = fields[..] else { return None };
+        members.split(',').any(|member| member == user).then_some(())?;
+        number.parse().ok().filter(|number| *number != own)
+    });
+    std::iter::once(own).chain(listed).collect()
 }
 
 /// The command cannot be run as the owner of the store.
@@ -66,7 +94,7 @@ fn user(passwd: &str, uid: u32) -> Option<(String, u32)> {
 mod tests {
     use std::io;
 
-    use super::{other, user};
+    use super::{groups, other, user};
 
     #[test]
     fn only_root_goes_on_as_another() {
@@ -82,5 +110,13 @@ mod tests {
         let passwd = "root:x:0:0::/root:/bin/sh\nbroken\ncertfleet:x:990:991::/:/bin/false\n";
         assert_eq!(user(passwd, 990), Some(("certfleet".to_owned(), 991)));
         assert_eq!(user(passwd, 7), None);
+    }
+
+    #[test]
+    fn its_other_groups_are_those_that_name_it() {
+        let file =
+            "root:x:0:root\nsecrets:x:5:other,certfleet\nown:x:991:certfleet\nbroken\nlike:x:7:certfleet2\n";
+        assert_eq!(groups(file, "certfleet", 991), [991, 5]);
+        assert_eq!(groups("", "certfleet", 991), [991]);
     }
 }

@@ -291,7 +291,10 @@ fn domain(text: &str) -> Result<Domain, Refusal> {
             NameError::BadWildcard | NameError::WildcardTooWide => {
                 "a wildcard stands for one label below your own domain, as in \"*.example.org\""
             }
-            NameError::BadCharacter('_') => "no CA issues for names with `_`; rename the service",
+            NameError::BadDomainCharacter('_') => "no CA issues for names with `_`; rename the service",
+            NameError::BadIdna(_) => {
+                "emoji and symbols are no letters of a domain name; write it as its registry does, or in its `xn--` form"
+            }
             NameError::IpAddress(_) => "write the domain name that visitors use",
             NameError::TooLong(..) | NameError::LongLabel(_) => {
                 "use a shorter name: DNS cannot hold this one"
@@ -299,12 +302,7 @@ fn domain(text: &str) -> Result<Domain, Refusal> {
             NameError::SingleLabel(_) => "write the full name, as in \"www.example.org\"",
             _ => "write a full domain name, as in \"www.example.org\"",
         };
-        match error {
-            NameError::BadCharacter(bad) => {
-                Refusal::new(format!("the character {bad:?} is not allowed in a domain name"), hint)
-            }
-            error => Refusal::new(plain(&error.to_string()), hint),
-        }
+        Refusal::new(plain(&error.to_string()), hint)
     })
 }
 

@@ -192,6 +192,9 @@ async fn dial_directly(host: &Host) -> Result<TcpStream, ConnectError> {
     Err(last)
 }
 
+/// What OpenSSH says in place of its version to whom it hangs up on: MaxStartups, PerSourcePenalties.
+const BUSY: [&str; 2] = ["Exceeded MaxStartups", "Not allowed at this time"];
+
 fn refusal(
     host: &Host,
     expected: &Expectation,
@@ -204,6 +207,9 @@ fn refusal(
         ClientError::HostKey(error) => error.into(),
         ClientError::Ssh(russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, theirs, .. }) => {
             expected.other_kind(&theirs).into()
+        }
+        ClientError::Ssh(_) if BUSY.iter().any(|said| greeting.starts_with(said)) => {
+            ConnectError::Busy { host: name, said: greeting }
         }
         ClientError::Ssh(_) if !greeting.is_empty() && !greeting.contains("SSH-") => {
             ConnectError::NotSsh { host: name, greeting }

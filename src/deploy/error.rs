@@ -73,6 +73,14 @@ pub enum ConnectError {
         /// The first that it said; safe to show.
         greeting: String,
     },
+    /// It is an SSH server that takes no connection now.
+    #[error("`{host}` takes no connection now: it says `{said}`")]
+    Busy {
+        /// The host's name.
+        host: String,
+        /// What it said; safe to show.
+        said: String,
+    },
     /// It ended the connection before we were logged in.
     #[error("`{host}` ended the connection, in {stage}")]
     Ended {
@@ -144,7 +152,7 @@ impl Diagnose for ConnectError {
             Self::Unreachable { .. } => "ssh.unreachable",
             Self::Timeout { .. } => "ssh.timeout",
             Self::NotSsh { .. } => "ssh.not-ssh",
-            Self::Ended { .. } => "ssh.ended",
+            Self::Ended { .. } | Self::Busy { .. } => "ssh.ended",
             Self::KeyRefused { .. } => "ssh.auth",
             Self::Forward { .. } => "ssh.forward",
             Self::Rights { .. } => "deploy.rights",
@@ -159,7 +167,9 @@ impl Diagnose for ConnectError {
             Self::Lookup { .. } | Self::NotSsh { .. } | Self::KeyRefused { .. } | Self::Rights { .. } => {
                 Blame::Operator
             }
-            Self::Refused { .. } | Self::Ended { .. } | Self::Forward { .. } => Blame::Host,
+            Self::Refused { .. } | Self::Busy { .. } | Self::Ended { .. } | Self::Forward { .. } => {
+                Blame::Host
+            }
             Self::Via { source, .. } => source.blame(),
             Self::Unreachable { .. } | Self::Timeout { .. } => Blame::Network,
         }
@@ -186,7 +196,7 @@ impl Diagnose for ConnectError {
             }
             Self::Unreachable { .. } | Self::Timeout { .. } => None,
             Self::NotSsh { host, .. } => Some(format!("set `port` in [host.{host}] to the port of its sshd")),
-            Self::Ended { .. } => Some(
+            Self::Ended { .. } | Self::Busy { .. } => Some(
                 "sshd may be restarting, or have too many connections (MaxStartups); its log says why".into(),
             ),
             Self::Forward { via, .. } => Some(format!(
@@ -449,6 +459,11 @@ impl Diagnose for InstallError {
                  name. Where `{user}` can do everything without root, set `sudo = false` in [host.{host}]",
                 sudoers_line(user)
             )),
+            // A step is named as soon as our own commands run.
+            Self::Silent { step, .. } if step == super::protocol::AT_THE_START => Some(
+                "does a login script there (`.bashrc`, `.profile`) read its input or start another shell?"
+                    .into(),
+            ),
             Self::Silent { .. } | Self::TooLong { .. } | Self::Lost { .. } => Some(
                 "once it has begun to switch the host goes on by itself; the answer is in \
                  .certfleet/.last-answer in its directory"

@@ -14,6 +14,9 @@ use super::{Bundle, PutBack};
 use crate::model::desired::{Host, KeyAccess, Layout, Part};
 use crate::model::problem::plain;
 
+/// The step of a host on which nothing of ours has said a word yet.
+pub(super) const AT_THE_START: &str = "the start";
+
 /// The transaction itself.
 pub(super) const SCRIPT: &str = include_str!("transaction.sh");
 /// What only looks.

@@ -204,3 +204,43 @@ fn line(input: &mut impl BufRead) -> Result<String, Refused> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || " ._-".contains(c);
     if line.chars().all(is_plain) { Ok(line.to_owned()) } else { Err(Refused::Malformed) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Refused, Request, line};
+
+    const NONCE: &str = "0123456789abcdef0123456789abcdef";
+
+    fn read(text: &str) -> Result<Request, Refused> {
+        Request::read(&mut text.as_bytes())
+    }
+
+    #[test]
+    fn a_request_is_five_words() {
+        let request = read(&format!("certfleet-local 1 here install 2 {NONCE}\na.org 1-ab -\n")).unwrap();
+        assert_eq!((request.host.as_str(), request.action.as_str(), request.count), ("here", "install", 2));
+        for wrong in [
+            format!("certfleet-local 2 here install 2 {NONCE}\n"),
+            format!("certfleet-local 1 here install 2 {NONCE} more\n"),
+            format!("certfleet-local 1 here install -1 {NONCE}\n"),
+            format!("certfleet-local 1 here install 100001 {NONCE}\n"),
+            format!("certfleet-local 1 here install 2 {NONCE}"),
+            "certfleet-local 1 here install 2 short\n".to_owned(),
+            "GET / HTTP/1.1\n".to_owned(),
+            String::new(),
+        ] {
+            assert!(matches!(read(&wrong), Err(Refused::Malformed)), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn no_line_has_what_a_shell_could_take_for_something_else() {
+        for wrong in ["a;b\n", "a$(b)\n", "a\tb\n", "../a\n", "a\u{e9}\n", "no end", &"x".repeat(2000)] {
+            assert!(line(&mut wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        assert_eq!(
+            line(&mut &b"www.a.org 12-abcdef01 force 5 1 2\n"[..]).unwrap(),
+            "www.a.org 12-abcdef01 force 5 1 2"
+        );
+    }
+}

@@ -335,6 +335,6 @@ impl Exchange<'_> {
     }
 
     fn step(&self) -> String {
-        self.conversation.step().unwrap_or_else(|| "the start".to_owned())
+        self.conversation.step().unwrap_or_else(|| super::protocol::AT_THE_START.to_owned())
     }
 }

@@ -208,6 +208,7 @@ impl Session<'_> {
         }
         let known = self.known(known);
         blocking(|| self.look(&mut memory, &known, unusable, now));
+        let noted = memory.clone();
         self.deliver(&mut memory).await;
         if !memory.outbox.is_empty() {
             // Where no channel works there is still the journal.
@@ -217,7 +218,9 @@ impl Session<'_> {
         if let Some(ended) = ended.filter(|ended| ended.how != How::Cli) {
             self.call_heartbeat(&mut memory, ended).await;
         }
-        blocking(|| self.save(&memory));
+        if memory != noted {
+            blocking(|| self.save(&memory));
+        }
         let now = Timestamp::now();
         let next =
             next_step(&memory, &self.channels.order, now).into_iter().chain(next_letter(&memory)).min();
@@ -345,7 +348,7 @@ impl Session<'_> {
             notice.title
         );
         let entry = Entry::new(now, What::Told, super::author(self.how));
-        super::note(store, &[Entry { certificate, detail: Some(plain(&detail)), ..entry }]);
+        super::note(store, &Entry { certificate, detail: Some(plain(&detail)), ..entry });
     }
 
     fn save(&mut self, memory: &Memory) {

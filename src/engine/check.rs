@@ -3,6 +3,7 @@
 //! What it changes: it makes the store if there is none, and sets one scratch TXT record for each
 //! certificate, noted in the store before and removed after, like any challenge record.
 
+mod alerting;
 mod reach;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,6 +77,7 @@ pub async fn check(config: Arc<Config>, stop: impl Future<Output = ()>) -> Vec<F
     findings.extend(secrets(&config).await);
     let (store, state) = state(&config);
     findings.extend(state);
+    findings.extend(alerting::alerting(&config, store.as_ref()));
     let Some(store) = store else {
         findings.push(Finding::warn(
             "everything else",
@@ -95,9 +97,7 @@ pub async fn check(config: Arc<Config>, stop: impl Future<Output = ()>) -> Vec<F
     tokio::select! {
         found = engine.try_everything() => findings.extend(found),
         () = &mut stop => {
-            let everything = Request::default();
-            let cleaning = engine.clean_up_everything(&everything);
-            let _ = tokio::time::timeout(super::LAST_CLEAN_UP, cleaning).await;
+            engine.clean_up_everything(&Request::default()).await;
             findings.push(Finding::fail("everything else", "not tried: told to end", "run it again"));
         }
     }

@@ -16,6 +16,9 @@ use crate::store::LockError;
 /// For removing the records of one certificate.
 const CLEAN_UP: Duration = Duration::from_secs(30);
 
+/// The same, when a run is told to end.
+const LAST_CLEAN_UP: Duration = Duration::from_secs(20);
+
 /// The account that is needed is not in certs.toml.
 #[derive(Debug, thiserror::Error)]
 #[error("the account [dns.{0}] is not in certs.toml")]
@@ -37,9 +40,10 @@ impl Diagnose for NoAccount {
 
 /// Removing took too long.
 #[derive(Debug, thiserror::Error)]
-#[error("the challenge records of `{certificate}` could not be removed within {} s", CLEAN_UP.as_secs())]
+#[error("the challenge records of `{certificate}` could not be removed within {} s", .limit.as_secs())]
 struct TooSlow {
     certificate: CertName,
+    limit: Duration,
 }
 
 impl Diagnose for TooSlow {
@@ -67,7 +71,7 @@ impl Engine {
     pub(super) async fn clean_up_of(&self, name: &CertName) -> Result<usize, Problem> {
         tokio::time::timeout(CLEAN_UP, self.remove(name))
             .await
-            .unwrap_or_else(|_| Err(Problem::of(&TooSlow { certificate: name.clone() })))
+            .unwrap_or_else(|_| Err(Problem::of(&TooSlow { certificate: name.clone(), limit: CLEAN_UP })))
     }
 
     async fn remove(&self, name: &CertName) -> Result<usize, Problem> {
@@ -118,15 +122,21 @@ impl Engine {
         }
     }
 
-    /// On the way out: everything of ours, as far as its lock is free.
+    /// On the way out: everything of ours, as far as its lock is free. What stays is said; it is noted, and the
+    /// next run removes it.
     pub(super) async fn clean_up_everything(&self, request: &Request) {
-        let Ok((debts, _unreadable)) = self.store.debts() else { return };
+        let debts = match self.store.debts() {
+            Ok((debts, _unreadable)) => debts,
+            Err(error) => return self.tell(Event::Oddity(Problem::of(&error))),
+        };
         let names: std::collections::BTreeSet<CertName> =
             debts.into_iter().map(|debt| debt.certificate).filter(|name| request.selects(name)).collect();
         futures::future::join_all(names.iter().map(|name| async move {
-            match self.clean_up(name).await {
-                Ok(_) => {}
-                Err(problem) => self.tell(Event::CleanUpFailed(name.clone(), problem)),
+            let limit = LAST_CLEAN_UP;
+            let too_slow = || Problem::of(&TooSlow { certificate: name.clone(), limit });
+            let cleaned = tokio::time::timeout(limit, self.clean_up(name)).await;
+            if let Err(problem) = cleaned.unwrap_or_else(|_| Err(too_slow())) {
+                self.tell(Event::CleanUpFailed(name.clone(), problem));
             }
         }))
         .await;

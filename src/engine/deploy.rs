@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::future::join_all;
 use jiff::Timestamp;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 
 use super::apart::blocking;
 use super::door::ABREAST;
@@ -20,7 +20,7 @@ use crate::model::observed::{Look, Seen, Served};
 use crate::model::plan::{Install, minute};
 use crate::model::problem::{Blame, Diagnose, Problem};
 use crate::model::state::{Failure, HostFacts, Installed};
-use crate::probe::{self, AddressError, Question, TIMES, Until};
+use crate::probe::{self, AddressError, Question, TIMES, Turns, Until};
 use crate::store::LoadError;
 
 /// How long a host may take to serve what was just loaded.
@@ -321,7 +321,7 @@ struct Prover<'a> {
     /// How often in a row each name must be seen to serve what it should.
     times: u32,
     /// Where the host is looked at, each with the turns to look.
-    doors: OnceCell<Vec<(SocketAddr, Semaphore)>>,
+    doors: OnceCell<Vec<(SocketAddr, Turns<'a>)>>,
 }
 
 impl<'a> Prover<'a> {
@@ -342,10 +342,11 @@ impl<'a> Prover<'a> {
         }
     }
 
-    async fn doors(&self, host: &Host) -> std::result::Result<&[(SocketAddr, Semaphore)], AddressError> {
+    async fn doors(&self, host: &Host) -> std::result::Result<&[(SocketAddr, Turns<'a>)], AddressError> {
         let look_up = || async {
             let addresses = probe::addresses(host).await?;
-            Ok(addresses.into_iter().map(|address| (address, Semaphore::new(ABREAST))).collect())
+            let turns = || Turns::new(&self.engine.observer.looks, ABREAST);
+            Ok(addresses.into_iter().map(|address| (address, turns())).collect())
         };
         self.doors.get_or_try_init(look_up).await.map(Vec::as_slice)
     }
@@ -397,7 +398,7 @@ impl Prove for Prover<'_> {
             self.doors(host).await.map_err(|error| NotProven::Unreachable(Box::new(Problem::of(&error))))?;
         let observer = &self.engine.observer;
         let roots = observer.roots(certificate);
-        let places: Vec<(SocketAddr, &Semaphore, &Domain)> = doors
+        let places: Vec<(SocketAddr, &Turns<'_>, &Domain)> = doors
             .iter()
             .flat_map(|(address, turns)| {
                 certificate.verify_names.iter().map(move |name| (*address, turns, name))

@@ -114,7 +114,7 @@ impl Told {
         blocking(|| {
             let now = Timestamp::now();
             let entries: Vec<Entry> = events.iter().filter_map(|event| self.entry(event, now)).collect();
-            note(&self.store, &entries);
+            note_all(&self.store, &entries);
         });
     }
 }
@@ -125,8 +125,12 @@ impl Listener for Told {
     }
 }
 
-/// Writes entries. What cannot be written is said, and stops nothing: a renewal is worth more.
-pub fn note(store: &Store, entries: &[Entry]) {
+/// Writes an entry. One that cannot be written is said, and stops nothing: a renewal is worth more.
+pub fn note(store: &Store, entry: &Entry) {
+    note_all(store, std::slice::from_ref(entry));
+}
+
+fn note_all(store: &Store, entries: &[Entry]) {
     if let Err(error) = store.add_history(entries) {
         let event = entries.first().map_or("", |entry| entry.event.as_str());
         tracing::warn!(event, "cannot write the history: {error}");

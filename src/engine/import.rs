@@ -232,13 +232,13 @@ fn keep(
     let entry = Entry::new(now, What::Imported, author(How::Cli));
     note(
         store,
-        &[Entry {
+        &Entry {
             certificate: Some(wanted.name.clone()),
             version: Some(number),
             fingerprint: Some(fingerprint),
             detail: Some("from certbot".to_owned()),
             ..entry
-        }],
+        },
     );
     Stored::Now
 }
@@ -278,7 +278,7 @@ fn take_account(
     let entry = Entry::new(now, What::Imported, author(How::Cli));
     note(
         store,
-        &[Entry { issuer: Some(name.clone()), detail: Some("an account, from certbot".to_owned()), ..entry }],
+        &Entry { issuer: Some(name.clone()), detail: Some("an account, from certbot".to_owned()), ..entry },
     );
     Ok(name.clone())
 }

@@ -31,7 +31,7 @@ pub struct Observer {
     pub(super) probe: Probe,
     /// By the files that the issuers of a certificate name, none for the system's.
     roots: BTreeMap<BTreeSet<Option<PathBuf>>, Roots>,
-    looks: Semaphore,
+    pub(super) looks: Semaphore,
 }
 
 impl Observer {

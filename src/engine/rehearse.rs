@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures::future::join_all;
 
 use super::solve::Answers;
-use super::{Engine, Event, LAST_CLEAN_UP};
+use super::{Engine, Event};
 use crate::acme::{self, Nowhere, Step, Wanted};
 use crate::deploy::Tested;
 use crate::model::desired::{Certificate, Host, Issuer};
@@ -86,7 +86,7 @@ impl Engine {
             () = stop => {
                 self.tell(Event::Ending);
                 rehearsal.interrupted = true;
-                let _ = tokio::time::timeout(LAST_CLEAN_UP, self.clean_up_everything(request)).await;
+                self.clean_up_everything(request).await;
             }
         }
         self.doors.close().await;

@@ -20,6 +20,9 @@ pub enum NameError {
     /// A character that the kind does not allow.
     #[error("the character {0:?} is not allowed here, only letters, digits, `-`, `_` and `.`")]
     BadCharacter(char),
+    /// A character that no domain name has.
+    #[error("the character {0:?} is not allowed in a domain name, only letters, digits, `-` and `.`")]
+    BadDomainCharacter(char),
     /// A name of ours starts with `.` or `-`.
     #[error("a name cannot start with {0:?}")]
     BadStart(char),
@@ -193,7 +196,7 @@ impl FromStr for Domain {
         if let Some(bad) =
             rest.chars().find(|c| c.is_ascii() && !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.')))
         {
-            return Err(NameError::BadCharacter(bad));
+            return Err(NameError::BadDomainCharacter(bad));
         }
         for label in rest.split('.') {
             if label.starts_with('-') || label.ends_with('-') {

@@ -318,7 +318,7 @@ fn certificate_report(
         not_after: version.map(|version| version.not_after),
         days_left: version.map(|version| days_left(version.not_after, now)),
         renews_at,
-        problem: unreadable.map(left_alone).or(problem),
+        problem: unreadable.map(left_alone).or(problem).or_else(|| revoked(certificate, known)),
         hosts: places
             .iter()
             .map(|place| {
@@ -328,6 +328,18 @@ fn certificate_report(
             })
             .collect(),
     }
+}
+
+/// That visitors may refuse what is served: a version that is due for no lack of time.
+fn revoked(certificate: &Certificate, known: &CertState) -> Option<ProblemReport> {
+    let (name, (number, version)) = (&certificate.name, known.newest()?);
+    let at = minute(version.revoked.as_ref()?.at);
+    Some(ProblemReport {
+        code: "acme.revoked".into(),
+        message: format!("version {number} of `{name}` was revoked on {at}; visitors may refuse it"),
+        next: Some("the next pass replaces it".into()),
+        hint: Some(format!("run `certfleet renew {name}` to have it replaced now")),
+    })
 }
 
 fn problem_report(problem: &Problem, next: String) -> ProblemReport {

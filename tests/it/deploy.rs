@@ -1,5 +1,6 @@
 //! Deploying to real SSH servers and real nginx; what is served is seen by a TLS client.
 
+mod chaos;
 mod connecting;
 mod faults;
 mod identities;

@@ -75,6 +75,8 @@ fn is_code(text: &str) -> bool {
     text.split_once('.').is_some_and(|(family, rest)| {
         FAMILIES.contains(&family)
             && !rest.is_empty()
+            // Names of files.
+            && !["css", "json", "lock"].contains(&rest)
             && rest.chars().all(|c| c.is_ascii_lowercase() || c == '-')
     })
 }

@@ -26,8 +26,10 @@ impl Controller {
         let world = World::builder().zone("social.test").start().unwrap();
         let nginx = parts::nginx().unwrap();
         // Of the distribution, or unpacked with its libraries.
-        let unpacked =
-            nginx.libraries().and(nginx.path().ancestors().nth(3)).unwrap_or(Path::new("/usr/share/nginx"));
+        let unpacked = nginx
+            .libraries()
+            .and_then(|_| nginx.path().ancestors().nth(3))
+            .unwrap_or_else(|| Path::new("/usr/share/nginx"));
         let package = package::built();
         let machine = world.machine(&[(package, "/srv/certfleet.deb"), (unpacked, "/srv/nginx")])?;
         let this = Self { tls: (world.spare_address(0), 443).into(), machine, world };
@@ -55,7 +57,8 @@ impl Controller {
     }
 
     fn install(&self) {
-        self.machine.sh("dpkg --install /srv/certfleet.deb");
+        // Without an index of all manual pages of the machine.
+        self.machine.sh("rm -f /var/lib/man-db/auto-update; dpkg --install /srv/certfleet.deb");
     }
 
     /// Fills in certs.toml as an administrator would; the secret is a credential of the units.
@@ -208,4 +211,88 @@ fn the_package_installs_a_daemon_that_renews_this_machine_and_goes_without_a_tra
     machine.sh("dpkg --purge certfleet; test ! -e /etc/certfleet/certs.toml -a -f /var/lib/certfleet/format");
     assert!(controller.served().issuer.contains("Pebble"));
     assert!(machine.is_up());
+}
+
+#[test]
+fn what_hangs_is_started_again_and_what_fails_is_told() {
+    let Some(controller) = Controller::new() else { return };
+    let machine = &controller.machine;
+    controller.install();
+    let told = |code: &str| {
+        let found =
+            machine.sh(format_args!("journalctl --quiet --output=json CERTFLEET_CODE={code} || true"));
+        found.lines().any(|line| line.contains("certfleet.service") && line.contains("\"PRIORITY\":\"2\""))
+    };
+
+    // Started without a configuration: nothing but the journal can be told.
+    machine.run("systemctl start certfleet").unwrap_err();
+    machine.wait("a unit without configuration is told", || told("machine.unit-failed"));
+
+    controller.configure();
+    controller.drop_in("certfleet", "WatchdogSec=2s");
+    controller.drop_in("certfleet", "RestartSec=100ms");
+    machine.sh("systemctl daemon-reload; systemctl start certfleet");
+    controller.wait_for_a_pass();
+    machine.sh(format_args!("kill -STOP {}", machine.property("certfleet", "MainPID")));
+    machine.wait("the one that hung is started again", || {
+        machine.property("certfleet", "NRestarts") == "1"
+            && machine.property("certfleet", "SubState") == "running"
+    });
+    assert!(machine.journal().contains("Watchdog timeout"));
+
+    // What systemd does not start again is told through the channels, with fields.
+    controller.drop_in("certfleet", "Restart=no");
+    machine.sh("systemctl daemon-reload; systemctl kill --kill-whom=main --signal=ABRT certfleet");
+    machine.wait("the crash is told", || told("pass.impossible"));
+    assert_eq!(machine.property("certfleet", "ActiveState"), "failed");
+}
+
+#[test]
+fn a_timer_does_without_a_daemon_and_root_does_not_do_what_it_is_told() {
+    let Some(controller) = Controller::new() else { return };
+    let machine = &controller.machine;
+    controller.install();
+    controller.configure();
+    controller.serve();
+    let often = "[Timer]\nOnCalendar=\nOnCalendar=*:*:0/2\nRandomizedDelaySec=0\nAccuracySec=1ms\n";
+    machine.write("/etc/systemd/system/certfleet-renew.timer.d/often.conf", often);
+    machine.sh("systemctl daemon-reload; systemctl enable --now --quiet certfleet-local.socket certfleet-renew.timer");
+    controller.wait_until_served();
+    machine.wait("the pass is over", || machine.property("certfleet-renew", "ExecMainStatus") == "0");
+    machine.sh("systemctl disable --now --quiet certfleet-renew.timer");
+    machine.wait("no pass is under way", || machine.property("certfleet-renew", "ActiveState") == "inactive");
+    assert_eq!(controller.world.pebble.orders(), 1);
+
+    machine.sh("systemctl start certfleet-report");
+    let report = machine.sh("journalctl --unit certfleet-report --output=cat");
+    assert!(report.contains(NAME), "{report}");
+
+    // Whoever has taken certfleet's user over cannot have root run commands of his.
+    let deploy = |config: &str| {
+        machine.sh(format_args!(
+            "chown root:certfleet /etc/certfleet/*.toml; chmod 640 /etc/certfleet/*.toml; cd /; \
+             setpriv --reuid=certfleet --regid=certfleet --clear-groups \
+             certfleet --config /etc/certfleet/{config} deploy --force 2>&1 || true"
+        ))
+    };
+    let own = controller.config("touch /run/taken-over; systemctl reload nginx");
+    machine.write("/etc/certfleet/own.toml", &own);
+    let said = deploy("own.toml");
+    assert!(said.contains("proven by TLS"), "{said}");
+    machine.sh("test ! -e /run/taken-over");
+
+    // Nor have certificates installed that are not for this machine.
+    let none = controller.config("systemctl reload nginx").replace("hosts = [\"here\"]", "hosts = []");
+    machine.write("/etc/certfleet/certs.toml", &none);
+    let said = deploy("own.toml");
+    assert!(
+        said.contains("root does not allow it") && said.contains("does not have `www.social.test`"),
+        "{said}"
+    );
+
+    // And certs.toml is root's word only as long as nobody else can write it.
+    machine.sh("chown certfleet /etc/certfleet/certs.toml");
+    machine.sh("chown certfleet /etc/certfleet");
+    let said = deploy("own.toml");
+    assert!(said.contains("can be changed by others than root"), "{said}");
 }

@@ -45,7 +45,7 @@ class Keeper:
             "to": envelope.rcpt_tos,
             "hello": session.host_name,
             "tls": server.transport.get_extra_info("ssl_object") is not None,
-            "login": session.authenticated,
+            "login": bool(session.authenticated),
             "headers": [[name, str(value)] for name, value in mail.items()],
             "type": mail.get_content_type(),
             "parts": [[part.get_content_type(), part.get_content().replace("\r\n", "\n")] for part in leaves],

@@ -81,7 +81,7 @@ impl Report {
 impl CertReport {
     /// How urgent it is, with all its hosts.
     pub fn urgency(&self, now: Timestamp) -> Option<Level> {
-        let standing = self.standing.urgency();
+        let standing = self.standing.urgency().max(self.problem.as_ref().map(|_| Level::Warning));
         let hosts = self.hosts.iter().map(|host| host.urgency(now));
         hosts.chain(self.stored_end().map(|end| end.urgency(now))).fold(standing, Ord::max)
     }

@@ -45,7 +45,7 @@ pub enum MailError {
     #[error("more than the answer came before TLS began: somebody may be in between; nothing was sent")]
     Injected,
     /// There is no way to log in that we know.
-    #[error("it offers no login by PLAIN or LOGIN, but `{0}`")]
+    #[error("it offers no login by PLAIN or LOGIN{}{}", if .0.is_empty() { "" } else { ", only " }, .0)]
     NoLogin(String),
     /// An address has characters that it does not take.
     #[error("it takes no addresses with other characters than ASCII (SMTPUTF8)")]

@@ -128,7 +128,8 @@ async fn a_new_certificate_is_waited_for() {
     let probe = Probe::new();
     let wanted = Fingerprint::of(&new[0]);
 
-    let turns = Semaphore::new(1);
+    let everywhere = Semaphore::new(1);
+    let turns = Turns::new(&everywhere, 1);
     let until = |within| Until { fingerprint: wanted, times: 1, within, turns: &turns };
     let look = probe.until_serves(question, until(Duration::from_millis(200)), now).await.unwrap_err();
     assert_eq!(served_by(&look).fingerprint, Fingerprint::of(&old[0]));
@@ -144,6 +145,29 @@ async fn a_new_certificate_is_waited_for() {
     };
     let (waited, ()) = tokio::join!(waiting, reloading);
     assert_eq!(served_by(&waited.unwrap()).fingerprint, wanted);
+}
+
+#[tokio::test]
+async fn waiting_for_a_turn_is_not_held_against_the_host() {
+    let ca = Ca::new();
+    let key = KeyPair::generate().unwrap();
+    let chain = ca.issue(&["shop.example.org"], YEAR, &key);
+    let server = Server::new(vec![pair(chain.clone(), &key)]).await;
+    let name = domain("shop.example.org");
+    let question = Question { address: server.address, name: &name, key: None, roots: &ca.roots };
+    let (fingerprint, within) = (Fingerprint::of(&chain[0]), Duration::from_millis(100));
+
+    let everywhere = Semaphore::new(1);
+    let turns = Turns::new(&everywhere, 1);
+    let busy = everywhere.acquire().await.unwrap();
+    let probe = Probe::new();
+    let waiting = probe.until_serves(question, Until { fingerprint, times: 3, within, turns: &turns }, now);
+    let other_work = async {
+        sleep(within * 3).await;
+        drop(busy);
+    };
+    let (waited, ()) = tokio::join!(waiting, other_work);
+    assert_eq!(served_by(&waited.unwrap()).fingerprint, fingerprint);
 }
 
 #[tokio::test]

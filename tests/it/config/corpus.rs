@@ -223,3 +223,39 @@ fn paths_hosts_and_people_that_are_traps() {
         wrong_at(&with("[[certificate]]", &format!("key = '{bad}'")), 18, "`key` cannot be");
     }
 }
+
+#[test]
+fn tables_written_in_other_ways_clash() {
+    for (more, line) in [
+        ("[issuer.letsencrypt]\n", 22),
+        ("[issuer]\nletsencrypt = { accept-terms = true }\n", 23),
+        ("[group]\n", 22),
+        ("[certificate]\n", 22),
+        ("[dns.main.secret]\nfile = \"a\"\n", 22),
+        ("[host.web1]\naddress = \"192.0.2.1\"\n", 22),
+    ] {
+        let list = mistakes(&format!("{GOOD}\n{more}"));
+        assert_eq!(list[0].line, line, "{more}: {}", list[0]);
+    }
+}
+
+#[test]
+fn characters_that_look_like_others() {
+    for (from, to, line) in [
+        ("accept-terms = true", "accept-terms\u{a0}= true", 3),
+        ("accept-terms = true", "accept-terms = true\u{a0}", 3),
+        ("\"shop\"", "\u{201c}shop\u{201d}", 18),
+        ("\"shop\"", "\u{2018}shop\u{2019}", 18),
+        ("accept-terms", "accept\u{2011}terms", 3),
+        ("[group]", "\u{ff3b}group\u{ff3d}", 14),
+    ] {
+        let list = mistakes(&spoilt(from, to));
+        assert_eq!(list[0].line, line, "{to}: {}", list[0]);
+    }
+    wrong_at(&spoilt("\"www.example.org\"", "\"\u{2615}.example.org\""), 19, "emoji");
+    wrong_at(
+        &spoilt("\"www.example.org\"", "\"a!b.example.org\""),
+        19,
+        "'!' is not allowed in a domain name",
+    );
+}
