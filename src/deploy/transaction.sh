@@ -2,8 +2,8 @@
 #
 # There are two ways in. Usually this text arrives on standard input, the data behind it, and nothing is
 # installed on the host. Or it is installed there, with receive.sh in the place of its last line, and judges for
-# itself what a restricted key may bring: see there. It needs a POSIX shell, and awk, flock, sha256sum, timeout, sync, dd and mv -T as coreutils, util-linux or busybox
-# have them. D is the host's `directory`, N a certificate's name:
+# itself what a restricted key may bring. It needs a POSIX shell, and awk, flock, sha256sum, timeout, sync, dd and
+# mv -T as coreutils, util-linux or busybox have them. D is the host's `directory`, N a certificate's name:
 #
 #   D/.certfleet/N/<version>-<fingerprint>/   its files; written once, never again
 #   D/.certfleet/N/current                    link to one of those: renaming it switches all of them
@@ -12,6 +12,7 @@
 #   D/.certfleet/.lock, .holder               one transaction at a time; who is in it, for people
 #   D/.certfleet/.switch                      there while a switch is under way: what to go back to
 #   D/.certfleet/.work/                       all that is temporary: rubbish for the next run
+#   D/.certfleet/.last-switch                 what the installed script switched lately, and may put back
 #   D/.certfleet/.last-answer                 the answer, in case nobody was there to hear it
 #
 # The one rule: pull the plug between any two commands, and the web server still starts. So what is in

@@ -88,7 +88,7 @@ fn what_setup_prints_takes_certificates_from_renewal_to_proof() {
     certfleet(&config, &["renew", "--force"]).ended(0);
     assert_ne!(host.served(NAME).unwrap().leaf(), first.leaf());
     certfleet(&config, &["deploy", "--force"]).ended(0);
-    certfleet(&config, &["scan"]).ended(1).said("takes certificates only");
+    certfleet(&config, &["scan"]).ended(1).printed("takes certificates only");
 }
 
 #[test]

@@ -26,6 +26,14 @@ impl Receiver {
     fn at(place: Place, authority: Arc<Authority>, shell: Shell) -> Self {
         let openssl = parts::find("openssl").expect("openssl: apt-get install openssl");
         symlink(openssl, place.path("bin/openssl")).unwrap();
+        if !place.path("bin/flock").exists() {
+            // Some distributions' busybox is without it; need() names the package.
+            symlink(
+                parts::find("flock").expect("flock: apt-get install util-linux"),
+                place.path("bin/flock"),
+            )
+            .unwrap();
+        }
         fs::write(place.path("script"), receiver::script()).unwrap();
         fs::write(place.path("roots.pem"), authority.pem()).unwrap();
         let this = Self { place, authority, shell };
@@ -46,7 +54,7 @@ impl Receiver {
 
     fn say(&self, request: &[u8]) -> Output {
         let own = self.place.path("bin").display().to_string();
-        // Nothing but its own applets, and openssl.
+        // Nothing but its own applets, openssl, and flock where it has none.
         let path = if self.shell == Shell::Busybox { own } else { format!("{own}:/usr/bin:/bin") };
         let mut child = Command::new(self.place.path("bin/sh"))
             .args([self.place.path("script"), self.place.path("conf")])
@@ -204,6 +212,8 @@ fn roots_say_whose_certificates_count() {
         let text = conf.lines().filter(|line| !line.starts_with("roots ")).collect::<Vec<_>>().join("\n");
         fs::write(host.place.path("conf"), format!("{text}\nroots {roots}\n")).unwrap();
     };
+    // Once, so that what is refused has nothing to make.
+    host.install(&[host.issue("b.org", 1, &["b.org"], 30)]);
     with("system");
     host.refused(host.issue("a.org", 1, &["a.org"], 30), "is not valid here (roots: system)");
     // What nobody trusts gives way to what is trusted, though it ends later: a staging CA's, a self-signed one.
