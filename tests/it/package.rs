@@ -15,7 +15,7 @@ pub(crate) fn built() -> &'static Path {
     BUILT.get_or_init(|| {
         let cargo_deb = tools::cargo_deb().unwrap();
         let path = std::env::var("PATH").unwrap_or_default();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/build-deb");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("debian/build-deb");
         let said = run(Command::new(script)
             .args(["--profile", "dev", "--no-build", "--fast"])
             .env("PATH", format!("{}:{path}", cargo_deb.display())))
@@ -67,7 +67,7 @@ fn the_package_has_all_that_an_installation_needs() {
 #[test]
 fn the_first_configuration_is_right_once_it_is_uncommented() {
     let folder = tempfile::tempdir().unwrap();
-    let start = include_str!("../../packaging/certs.toml");
+    let start = include_str!("../../debian/certs.toml");
     let config = file_with(folder.path(), "certs.toml", start);
     // Nothing happens before somebody has written something.
     certfleet(&config, &["plan"]).ended(2);
