@@ -206,7 +206,10 @@ impl FromStr for Domain {
                 return Err(NameError::LongLabel(label.to_owned()));
             }
         }
-        let base = idna::domain_to_ascii_strict(rest).map_err(|_| NameError::BadIdna(rest.to_owned()))?;
+        let base = idna::domain_to_ascii_strict(rest)
+            .ok()
+            .filter(|_| !rest.chars().any(is_symbol))
+            .ok_or_else(|| NameError::BadIdna(rest.to_owned()))?;
         if base.len() > 253 {
             return Err(NameError::TooLong(base.len(), 253));
         }
@@ -216,6 +219,11 @@ impl FromStr for Domain {
             _ => Ok(Self { base, wildcard }),
         }
     }
+}
+
+/// Arrows, symbols, emoji: mapped by UTS 46, but no characters of IDNA 2008 (RFC 5892), so that CAs refuse them.
+fn is_symbol(c: char) -> bool {
+    matches!(c, '\u{2190}'..='\u{2bff}' | '\u{1f000}'..='\u{1faff}')
 }
 
 impl TryFrom<String> for Domain {
