@@ -97,10 +97,12 @@ impl<'a> Rolling<'a> {
         Place::new(self.certificate, host, self.known, self.state, self.observed, self.now)
     }
 
-    /// Whether the newest version was found wanting there, and is not served after all.
+    /// Whether the newest version was found wanting there, and is not served by every address after all: one that
+    /// is silent now may be the one that failed.
     fn rejects(&self, host: &'a HostName, number: VersionNumber, version: &Version) -> bool {
         let place = self.place(host);
-        place.facts.is_some_and(|facts| facts.rejected == Some(number)) && !is_proven(&place, version)
+        place.facts.is_some_and(|facts| facts.rejected == Some(number))
+            && !(all_answer(&place) && is_proven(&place, version))
     }
 }
 
@@ -180,14 +182,21 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Whether the newest version is what visitors get, as far as anybody has looked.
+fn all_answer(place: &Place<'_>) -> bool {
+    place.looks.iter().all(|look| matches!(look.seen, Seen::Serving(_)))
+}
+
+/// Whether the newest version is what visitors get. Of an address that is silent nobody knows, unless we have proven
+/// the host.
 fn is_proven(place: &Place<'_>, version: &Version) -> bool {
     let installed = place
         .installed()
         .is_some_and(|installed| installed.fingerprint == version.fingerprint && !installed.pending);
     let mut served = place.served().peekable();
     match served.peek() {
-        Some(_) => served.all(|served| served.fingerprint == version.fingerprint),
+        Some(_) => {
+            (installed || all_answer(place)) && served.all(|served| served.fingerprint == version.fingerprint)
+        }
         None => installed,
     }
 }
