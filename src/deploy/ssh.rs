@@ -315,7 +315,9 @@ impl Exchange<'_> {
         if self.host.sudo && !self.host.receiver && InstallError::is_of_sudo(&complaint) {
             return InstallError::Sudo { host: self.name(), user: self.host.user.clone(), said: complaint };
         }
-        let said = if complaint.is_empty() { self.conversation.tail() } else { complaint };
+        let tail = self.conversation.tail();
+        let said = [complaint, tail].into_iter().find(|said| !said.is_empty());
+        let said = said.unwrap_or_else(|| "it said nothing".to_owned());
         match self.host.receiver {
             true => InstallError::NoReceiver { host: self.name(), status, said },
             false => InstallError::NoAnswer { host: self.name(), status, said },
