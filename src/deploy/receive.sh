@@ -7,7 +7,13 @@
 #
 #   - its name is in that file, and every name in it is allowed for that certificate,
 #   - its key belongs to it, its chain leads to a root that counts here, and it is valid now,
-#   - it ends later than the one in use, and lacks no name which that one has; or is the very same.
+#   - it is newer than the one in use, and lacks no name which that one has; or is the very same.
+#
+# Newer is what begins later. When it ends says nothing: lives get shorter. Two that begin within a day of each other
+# are both new, because some CAs round to the day and others date back by an hour; but what was in use before the one
+# that is does not come again. So what is left for a thief who also has old keys of ours is one of the same day that
+# never came here, or was pruned; it is as good as the one in use. A certificate in use that has ended, or leads to no
+# root, gives way to any good one, also one from before: that mends more than it breaks.
 #
 # Back goes only what was switched within the last minutes, and only to what was there before that.
 
@@ -174,11 +180,12 @@ look_over() {
     ' $parts)
 }
 
-# Also finds when it $ends.
+# Also finds its $serial and when it $begins.
 own_key() {
     error='the key is not the one of the certificate'
-    facts=$(openssl x509 -in "$1/cert.pem" -noout -enddate -pubkey) || return 1
-    ends=${facts%%"$newline"*}
+    facts=$(openssl x509 -in "$1/cert.pem" -noout -serial -startdate -pubkey) || return 1
+    serial=${facts%%"$newline"*} facts=${facts#*"$newline"}
+    begins=${facts%%"$newline"*}
     [ "${facts#*"$newline"}" = "$(openssl pkey -in "$1/privkey.pem" -passin pass: -pubout)" ]
 }
 
@@ -231,9 +238,16 @@ better() {
     case $in_use in *" $one "*) return 0 ;; esac
     live=$directory/$one
     [ -f "$live/cert.pem" ] && [ -f "$live/chain.pem" ] && valid "$live" || return 0
-    there=$(openssl x509 -in "$live/cert.pem" -noout -enddate)
-    error="it does not end after the one in use, as a newer one would: $there"
-    [ "$(printf '%s\n%s\n' "$there" "$ends" | later_end)" = "$ends" ] && [ "$there" != "$ends" ] || return 1
+    there=$(openssl x509 -in "$live/cert.pem" -noout -serial -startdate)
+    case $(begins_than "${there#*"$newline"}") in
+        later) ;;
+        # What we did not put there has no history here, and may be taken over as it is.
+        near) [ ! "$live/cert.pem" -ef "$base/$one/current/cert.pem" ] || ! known "${there%%"$newline"*}" || return 1 ;;
+        *)
+            error="it begins before the one in use, which is newer: ${there#*"$newline"}"
+            return 1
+            ;;
+    esac
     names_in "$live/cert.pem"
     for name in $names; do
         covered "$name" "$allowed_names" && ! covered "$name" "$has" || continue
@@ -242,16 +256,41 @@ better() {
     done
 }
 
-# Tells the later of two ends, `notAfter=Feb  1 12:00:00 2027 GMT`.
-later_end() {
-    awk -F '[ =:]+' '
+# Tells how it $begins beside another, both as `notBefore=Feb  1 12:00:00 2027 GMT`: later or earlier by more than a
+# day, or near it.
+begins_than() {
+    printf '%s\n%s\n' "$1" "$begins" | awk -F '[ =:]+' '
         {
-            month = (index("JanFebMarAprMayJunJulAugSepOctNovDec", $2) + 2) / 3
-            at = sprintf("%04d%02d%02d%02d%02d%02d", $7, month, $3, $4, $5, $6)
-            if (at >= last "") { last = at; later = $0 }
+            # Years begin in March, so that a leap day is the last one.
+            month = (index("MarAprMayJunJulAugSepOctNovDecJanFeb", $2) + 2) / 3
+            year = $7 - (month > 10)
+            days = 365 * year + int(year / 4) - int(year / 100) + int(year / 400) + int((153 * month - 151) / 5) + $3
+            at[NR] = ((days * 24 + $4) * 60 + $5) * 60 + $6
         }
-        END { print later }
+        END {
+            after = at[2] - at[1]
+            print (NR != 2 ? "unknown" : after > 86400 ? "later" : after < -86400 ? "earlier" : "near")
+        }
     '
+}
+
+# Whether it is the certificate in use, with the serial number $1, or one that stayed here when that took its place.
+# By their numbers, because the same certificate can be written in many ways. One that was put back, because it was
+# not served, has a higher version.
+known() {
+    error="it is the one in use, written in another way: if that is damaged, remove $live/cert.pem"
+    [ "$1" != "$serial" ] || return 0
+    error='it was in use here before the one that is'
+    last=$(readlink "$base/$one/current")
+    set +f
+    set -- "$base/$one"/[0-9]*-*
+    set -f
+    for kept in "$@"; do
+        before=${kept##*/}
+        number "${before%%-*}" && [ "${before%%-*}" -lt "${last%%-*}" ] || continue
+        [ "$(openssl x509 -in "$kept/cert.pem" -noout -serial)" != "$serial" ] || return 0
+    done
+    return 1
 }
 
 # ---- Going back: only what was switched here, by this script, in the last ten minutes.

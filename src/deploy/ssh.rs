@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use russh::client::{self, Handle};
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
+use russh::client::Handle;
+use russh::{ChannelMsg, Disconnect};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connect::{Client, connect};
@@ -244,7 +244,9 @@ impl Exchange<'_> {
                 },
             }
         }
-        self.leave(&mut read, &write).await;
+        // Its end is not waited for: a process that the host's reload left behind may keep the channel open for
+        // ever, and of two that close it at the same time one may never hear of it.
+        let _ = timeout(GOODBYE, write.close()).await;
         Ok(())
     }
 
@@ -277,15 +279,6 @@ impl Exchange<'_> {
         }
         self.complaint.extend_from_slice(data);
         Ok(())
-    }
-
-    async fn leave(&self, read: &mut ChannelReadHalf, write: &ChannelWriteHalf<client::Msg>) {
-        // A process that the host's reload left behind may keep the channel open for ever.
-        let _ = timeout(GOODBYE, async {
-            let _ = write.close().await;
-            while read.wait().await.is_some() {}
-        })
-        .await;
     }
 
     /// The records, now that nothing more is to come.
