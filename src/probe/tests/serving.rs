@@ -157,7 +157,7 @@ async fn two_certificates_that_take_turns_prove_neither() {
     let server = Server::new(Vec::new()).await;
     let turns = [old, new.clone(), new.clone(), new.clone(), new.clone(), new.clone()];
     let (address, certificates) = (server.address, server.certificates.clone());
-    let way = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let way = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = way.local_addr().unwrap();
     tokio::spawn(async move {
         for pair in turns.iter().skip(4).chain(turns.iter().cycle()) {

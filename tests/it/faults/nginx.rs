@@ -161,23 +161,6 @@ const CASES: &[Case] = &[
         sound: Sound::All,
     },
     Case {
-        host: "twin",
-        what: "a second nginx with a copy of the old one listens on the same port (`reuseport`), and gets some of the visitors",
-        fault: |place| {
-            place.host.stop_nginx();
-            let tls = place.host.tls();
-            let reuse = |text: &str| text.replace(&format!("listen {tls} ssl"), &format!("listen {tls} ssl reuseport"));
-            let config = place.path("nginx/nginx.conf");
-            let undo = replaced(config.clone(), &reuse(&fs::read_to_string(&config).unwrap()), 0o600);
-            place.host.start_nginx().unwrap();
-            let twin = Stranger::of_old(place, &format!("{tls} ssl reuseport"));
-            both(undo, Box::new(|| drop(twin)))
-        },
-        ends: Ends::Old("deploy.not-served"),
-        says: &["the version before is back", "still serves"],
-        sound: Sound::All,
-    },
-    Case {
         host: "old-workers",
         what: "old workers stay after the reload, for long connections",
         fault: |place| {
