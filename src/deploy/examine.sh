@@ -127,7 +127,7 @@ public_lines() {
 # Each place is a kind and a path: `file`, `folder` (what is in it), `folders` (what is in each folder in it).
 places() {
     # What an answer may have, and what can be read in good time.
-    room=6000000 files=4000
+    room=6000000 left=4000
     while [ "$count" -gt 0 ]; do
         read -r kind || fail input 'the places did not arrive'
         take || fail input 'the places did not arrive'
@@ -156,8 +156,8 @@ END
 
 # Only what is public leaves this host: certificates, and the hash of a key's public half.
 one() {
-    files=$((files - 1)) room=$((room - ${#1} - 200))
-    [ "$files" -ge 0 ] && [ "$room" -gt 0 ] || { record more - - - ''; finish; }
+    left=$((left - 1)) room=$((room - ${#1} - 200))
+    [ "$left" -ge 0 ] && [ "$room" -gt 0 ] || { record more - - - ''; finish; }
     if [ ! -f "$1" ]; then
         [ ! -e "$1" ] && record absent - - - "$1" || record odd - - - "$1"
         return

@@ -318,16 +318,18 @@ impl Exchange<'_> {
         let said = if complaint.is_empty() { self.conversation.tail() } else { complaint };
         match self.host.receiver {
             true => InstallError::NoReceiver { host: self.name(), status, said },
-            false => InstallError::NoAnswer { host: self.name(), status, said },
+            false => InstallError::NoAnswer { host: self.name(), here: self.host.local, status, said },
         }
     }
 
     pub(super) fn silent(&self) -> InstallError {
-        InstallError::Silent { host: self.name(), step: self.step(), seconds: IDLE.as_secs() }
+        let (host, here) = (self.name(), self.host.local);
+        InstallError::Silent { host, here, step: self.step(), seconds: IDLE.as_secs() }
     }
 
     pub(super) fn too_long(&self) -> InstallError {
-        InstallError::TooLong { host: self.name(), step: self.step(), seconds: TRANSACTION.as_secs() }
+        let (host, here) = (self.name(), self.host.local);
+        InstallError::TooLong { host, here, step: self.step(), seconds: TRANSACTION.as_secs() }
     }
 
     pub(super) fn name(&self) -> String {
