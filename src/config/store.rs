@@ -57,6 +57,9 @@ fn path(text: &str) -> Result<PathBuf, Refusal> {
     if text.is_empty() || text.contains(|c: char| c.is_control()) || text.len() >= 4096 {
         return refuse("it is no path");
     }
+    if text.starts_with(['~', '$']) {
+        return refuse("`~` and variables are not expanded");
+    }
     if !path.is_absolute() {
         return refuse(
             "it does not begin with `/`: next to another certs.toml it would be another store, and an empty one has \

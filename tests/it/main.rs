@@ -16,6 +16,7 @@ mod daemon;
 mod deploy;
 mod dns;
 mod facts;
+mod first_set_up;
 mod fleet;
 mod haproxy;
 mod history;
