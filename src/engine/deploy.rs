@@ -178,12 +178,12 @@ impl Engine {
 
     /// The connection to a host; one for all its transactions of a pass.
     pub(super) async fn session(&self, host: &Host) -> std::result::Result<Arc<Session>, Arc<ConnectError>> {
-        self.doors.session(&self.config, &self.store.ssh_identity(), host).await
+        self.doors.session(&self.config, &self.config.ssh_identity(), host).await
     }
 
     /// The session with the host that this one is reached through, if there is one.
     pub async fn way_to(&self, host: &Host) -> std::result::Result<Option<Arc<Session>>, ConnectError> {
-        self.doors.way_to(&self.config, &self.store.ssh_identity(), host).await
+        self.doors.way_to(&self.config, &self.config.ssh_identity(), host).await
     }
 
     fn bundle(&self, install: &Install, force: bool) -> std::result::Result<Bundle, NotInStore> {

@@ -17,6 +17,7 @@ mod deploy;
 mod dns;
 mod facts;
 mod faults;
+mod first_set_up;
 mod fleet;
 mod haproxy;
 mod history;
