@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Credential, Engine, Event, Listener, StartError};
 use crate::acme::{self, Glance};
 use crate::config::Config;
+use crate::model::clock::{FAR_OFF, OFF};
 use crate::model::desired::Issuer;
 use crate::model::name::{HostName, IssuerName};
 use crate::model::plan::{Request, minute};
@@ -323,9 +324,6 @@ fn clock<'a>(answers: impl Iterator<Item = (&'a Issuer, &'a Answer)>) -> Finding
     }
 }
 
-const OFF: SignedDuration = SignedDuration::from_mins(5);
-/// By as much do CAs date certificates back.
-const FAR_OFF: SignedDuration = SignedDuration::from_hours(1);
 /// For versions, journals and history of a year.
 const ENOUGH: u64 = 100 << 20;
 const FILES: u64 = 1000;
