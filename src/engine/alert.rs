@@ -271,18 +271,24 @@ impl Session<'_> {
         Memory::default()
     }
 
-    /// What a pass has left, else what the store has.
+    /// What the store has, for others may have done something since a pass has read it; where it cannot be had, what
+    /// the pass has left.
     fn known(&self, known: Option<Known>) -> Known {
-        let known = match (known, &self.store) {
-            (Some(known), _) => Ok(known),
-            (None, Some((store, _))) => blocking(|| Known::read(store)),
-            (None, None) => blocking(|| match Store::open_existing(&self.config.store) {
-                Ok(Some(store)) => Known::read(&store),
-                Ok(None) => Ok(Known::default()),
+        let fresh = match (&self.store, known.is_some()) {
+            (Some((store, _)), _) => blocking(|| Known::read(store)).map(Some),
+            (None, true) => Ok(None),
+            (None, false) => blocking(|| match Store::open_existing(&self.config.store) {
+                Ok(Some(store)) => Known::read(&store).map(Some),
+                Ok(None) => Ok(None),
                 Err(error) => Err(Problem::of(&error)),
             }),
         };
-        known.unwrap_or_else(|problem| Known { blind: Some(problem), ..Known::default() })
+        match (fresh, known) {
+            (Ok(Some(fresh)), known) => Known { read: known.and_then(|known| known.read), ..fresh },
+            (_, Some(known)) => known,
+            (Ok(None), None) => Known::default(),
+            (Err(problem), None) => Known { blind: Some(problem), ..Known::default() },
+        }
     }
 
     /// Finds what is wrong, and writes down who is to be told of it.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -261,9 +264,50 @@ fn where_nothing_can_be_written_down_people_are_told_nevertheless() {
     let fleet = expired(&["chat"]);
     // As on a disk that has become read-only: there is no way to a lock.
     fs::create_dir(fleet.store().join("alerts.lock")).unwrap();
-    let ran = fleet.run(&["run", "--once"]).ended(1).said("alerts are not looked at");
+    let ran = fleet.run(&["run", "--once"]).ended(1).said("what people are told cannot be written down");
     let mut told = fleet.told();
     told.sort();
     let expected = ["chat critical raised pass.impossible", "chat emergency raised certificate.expires"];
     assert_eq!(told, expected, "{}", ran.err);
+}
+
+#[test]
+fn what_somebody_has_mended_meanwhile_is_not_told_by_a_pass_that_began_before() {
+    // A CA that hangs up, and later one that says nothing.
+    let ca = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (asked, is_asked) = mpsc::channel();
+    let address = ca.local_addr().unwrap();
+    let patient = Arc::new(AtomicBool::new(false));
+    let is_patient = Arc::clone(&patient);
+    thread::spawn(move || {
+        for stream in ca.incoming().map_while(Result::ok) {
+            if is_patient.load(Ordering::Relaxed) && asked.send(stream).is_err() {
+                return;
+            }
+        }
+    });
+    let fleet = expired(&["chat"]);
+    let edit = |from: &str, to: &str| {
+        let text = fs::read_to_string(&fleet.config).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(&fleet.config, text.replace(from, to)).unwrap();
+    };
+    edit("https://127.0.0.1:1/dir", &format!("https://{address}/dir"));
+    let mut known = BTreeMap::new();
+    fleet.run(&["run", "--once"]).ended(1);
+    assert_eq!(fleet.news(&mut known), ["chat emergency raised certificate.expires"]);
+
+    // Another certificate keeps a pass busy; the first is not tried again so soon.
+    edit("[alert.chat]", "[[certificate]]\ndomains = [\"new.social.test\"]\nhosts = []\n\n[alert.chat]");
+    patient.store(true, Ordering::Relaxed);
+    let pass = command(&fleet.config, &["run", "--once"]).spawn().unwrap();
+    let stream = is_asked.recv_timeout(Duration::from_secs(60)).expect("the CA is asked");
+    fleet.stored(NAME, 2, 0, 90);
+    fleet.run(&["renew", NAME]).ended(0);
+    assert_eq!(fleet.news(&mut known), ["chat emergency over certificate.expires"]);
+
+    patient.store(false, Ordering::Relaxed);
+    drop(stream);
+    let ran = finish(pass);
+    assert_eq!(fleet.news(&mut known), [""; 0], "{}", ran.err);
 }
