@@ -358,6 +358,18 @@ fn what_else_an_administrator_asks_of_the_units() {
     let text =
         machine.sh(format_args!("stat -c '%a %U' {folder}/certfleet.prom; cat {folder}/certfleet.prom"));
     assert!(text.starts_with("644 certfleet\n") && text.contains(NAME), "{text}");
+
+    // Certificates for another folder of this machine, which root has to allow its unit first.
+    let elsewhere = controller
+        .config("true")
+        .replace("kind = \"local\"\n", "kind = \"local\"\ndirectory = \"/opt/tls\"\ntest = \"true\"\n");
+    machine.write("/etc/certfleet/certs.toml", &format!("{elsewhere}verify-names = []\n"));
+    machine.sh("mkdir -p /opt/tls; systemctl start certfleet-local.socket");
+    let said = machine.run("cd /; certfleet deploy").unwrap_err();
+    assert!(said.contains("Read-only file system"), "{said}");
+    controller.drop_in("certfleet-local@", "ReadWritePaths=/opt/tls");
+    machine.sh("systemctl daemon-reload; cd /; certfleet deploy 2>&1");
+    machine.sh(format_args!("openssl x509 -in /opt/tls/{NAME}/fullchain.pem -noout -checkend 0"));
 }
 
 /// A block of README that begins with this line.

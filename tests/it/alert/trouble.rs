@@ -303,7 +303,7 @@ fn what_somebody_has_mended_meanwhile_is_not_told_by_a_pass_that_began_before() 
     let pass = command(&fleet.config, &["run", "--once"]).spawn().unwrap();
     let stream = is_asked.recv_timeout(Duration::from_secs(60)).expect("the CA is asked");
     fleet.stored(NAME, 2, 0, 90);
-    fleet.run(&["renew", NAME]).ended(0);
+    fleet.run(&["deploy", NAME]);
     assert_eq!(fleet.news(&mut known), ["chat emergency over certificate.expires"]);
 
     patient.store(false, Ordering::Relaxed);
