@@ -194,7 +194,9 @@ impl Diagnose for ConnectError {
             Self::Refused { host, .. } => {
                 Some(format!("is sshd running there? `port` in [host.{host}] says where"))
             }
-            Self::Unreachable { .. } | Self::Timeout { .. } => None,
+            Self::Unreachable { host, .. } | Self::Timeout { host, .. } => {
+                Some(format!("is it up, and does a firewall let us through to `port` of [host.{host}]?"))
+            }
             Self::NotSsh { host, .. } => Some(format!("set `port` in [host.{host}] to the port of its sshd")),
             Self::Ended { .. } | Self::Busy { .. } => Some(
                 "sshd may be restarting, or have too many connections (MaxStartups); its log says why".into(),
@@ -449,9 +451,10 @@ impl Diagnose for InstallError {
                 "sshd_config or authorized_keys allow `{user}` no commands (ForceCommand, internal-sftp)"
             )),
             Self::NoAnswer { .. } => {
-                Some("its login shell must be able to run `sh`, and have dd and eval".into())
+                Some("its login shell must be able to run `sh`, with dd and eval, and no ForceCommand in between".into())
             }
-            Self::Sudo { host, said, .. } if said.contains("not found") => {
+            // By the shell or by `env`.
+            Self::Sudo { host, said, .. } if said.contains("not found") || said.starts_with("env: ") => {
                 Some(format!("install sudo there, or set `user = \"root\"` in [host.{host}]"))
             }
             Self::Sudo { host, user, .. } => Some(format!(
@@ -461,7 +464,7 @@ impl Diagnose for InstallError {
             )),
             // A step is named as soon as our own commands run.
             Self::Silent { step, .. } if step == super::protocol::AT_THE_START => Some(
-                "does a login script there (`.bashrc`, `.profile`) read its input or start another shell?"
+                "does a login script there (`.bashrc`, `.profile`) read its input or start another shell, or sudo wait?"
                     .into(),
             ),
             Self::Silent { .. } | Self::TooLong { .. } | Self::Lost { .. } => Some(
@@ -472,21 +475,16 @@ impl Diagnose for InstallError {
             Self::Socket { .. } => {
                 Some("`journalctl -u certfleet-local.socket -u 'certfleet-local@*'` says why".into())
             }
-            Self::Stopped { what: Stop::Refused, .. } => {
-                Some("`journalctl -u 'certfleet-local@*'` has root's side of it".into())
-            }
-            Self::NoReceiver { host, .. } | Self::Stopped { host, what: Stop::Receiver, .. } => {
-                Some(format!(
-                    "`certfleet host setup {host}` prints all that is needed there: the script, its configuration, and the \
-                 line of authorized_keys with `command=`"
-                ))
-            }
+            Self::Stopped { host, what, .. } => Some(what.hint(host)),
+            Self::NoReceiver { host, .. } => Some(Stop::Receiver.hint(host)),
             Self::TakesOnly { .. } => Some("look there yourself, with a key of your own".into()),
-            Self::Stopped { what: Stop::Staging, .. } => {
-                Some("make room, or the file system writable".into())
-            }
+            Self::TooMuch { .. } | Self::Malformed { .. } => Some(
+                "whatever answers there is not our script: look for ForceCommand in its sshd_config, `command=` in \
+                 authorized_keys, and login scripts that never end"
+                    .into(),
+            ),
             Self::Reconnect { source, .. } => source.hint(),
-            _ => None,
+            Self::NoRandomness(_) | Self::Start { .. } => None,
         }
     }
 }

@@ -228,7 +228,7 @@ safe() {
     case $mode in
         d????-??-?*) owned "$1" ;;
         d*) error="$1 can be changed by others than its owner: chmod go-w $1"; return 1 ;;
-        l*) error="$1 is a symbolic link: a directory is needed there"; return 1 ;;
+        l*) error="$1 is a symbolic link: put the directory it leads to in its place"; return 1 ;;
         *) error="$1 is not a directory"; return 1 ;;
     esac
 }
@@ -256,6 +256,10 @@ owned() {
 
 # A kernel lock: it is gone when its holder is, whatever became of that.
 lock() {
+    # Planted while others could write here, before they were kept out: what is written through it is not ours.
+    for path in "$base/.lock" "$base/.holder" "$base/.last-answer.new"; do
+        [ ! -L "$path" ] || fail directory "$path is a symbolic link: rm $path"
+    done
     # Tried in a shell of its own, because a failing `exec` would end this one without a word.
     error=$( (: >>"$base/.lock") 2>&1) || fail directory "$error"
     exec 9>>"$base/.lock"

@@ -34,7 +34,13 @@ const MANY: usize = 8;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Problems that a new version had on a host; with others it was never tried there.
-const WANTING: [&str; 4] = ["deploy.refused", "deploy.config-test", "deploy.reload", "deploy.not-served"];
+const WANTING: [&str; 5] = [
+    "deploy.refused",
+    "deploy.config-test",
+    "deploy.reload",
+    "deploy.not-served",
+    "deploy.not-put-back",
+];
 
 /// What became of one install.
 pub(super) struct Outcome {
@@ -378,6 +384,13 @@ impl Diagnose for Found {
 
     fn blame(&self) -> Blame {
         Blame::Host
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Other { .. } => None,
+            Self::Silent { problem, .. } => problem.hint.clone(),
+        }
     }
 }
 

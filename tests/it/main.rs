@@ -16,6 +16,7 @@ mod daemon;
 mod deploy;
 mod dns;
 mod facts;
+mod faults;
 mod fleet;
 mod haproxy;
 mod history;
