@@ -20,6 +20,7 @@ use store::Used;
 use super::{Credential, Engine, Event, Listener, StartError};
 use crate::acme::{self, Glance};
 use crate::config::Config;
+use crate::model::clock::{FAR_OFF, OFF};
 use crate::model::desired::Issuer;
 use crate::model::name::{HostName, IssuerName};
 use crate::model::plan::{Request, minute};
@@ -268,7 +269,3 @@ fn clock<'a>(answers: impl Iterator<Item = (&'a Issuer, &'a Answer)>) -> Finding
         _ => Finding::ok("clock", format!("agrees with that of {issuer}")),
     }
 }
-
-const OFF: SignedDuration = SignedDuration::from_mins(5);
-/// By as much do CAs date certificates back.
-const FAR_OFF: SignedDuration = SignedDuration::from_hours(1);

@@ -126,6 +126,7 @@ fn headline(code: &str, level: Level, findings: &[(Timestamp, Finding)]) -> Stri
         "renewal.failing" => format!("{several} cannot be renewed, for one cause"),
         "renewal.blocked" => format!("{several} not renewed any more until somebody acts, for one cause"),
         "renewal.late" => format!("{several} renewed late"),
+        "served.chain-ends" => format!("{several} served with a chain that ends before they do{where_}"),
         "host.stale" => format!("{several} issued and not served{where_}"),
         "host.foreign" => format!("{several} replaced by somebody else's{where_}"),
         "host.unreachable" => match on.len() {
@@ -134,6 +135,7 @@ fn headline(code: &str, level: Level, findings: &[(Timestamp, Finding)]) -> Stri
         },
         "store.unreadable" => format!("{} parts of the store cannot be read", findings.len()),
         "channel.failing" => format!("{} channels deliver nothing", findings.len()),
+        "channel.partly" => format!("{} channels do not reach everybody", findings.len()),
         "pass.silent" => "neither daemon nor timer makes passes".to_owned(),
         "dns.debt" => format!("{} challenge records left in DNS", findings.len()),
         _ => format!("{} things", findings.len()),
