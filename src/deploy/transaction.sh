@@ -642,10 +642,9 @@ compare() {
 }
 
 # Gives all versions of our names the owner, group and mode that they should have, before any of them is
-# switched to; also those of earlier runs, which may have had other orders. Without an owner or a group the
-# modes alone close what was open.
+# switched to; also those of earlier runs, which may have had other orders. Without an owner they are ours.
 grant() {
-    [ "$key_owner" != - ] || key_owner=''
+    [ "$key_owner" != - ] || key_owner=$me
     [ "$key_group" != - ] || key_group=''
     error=$(
         cd "$base" || exit 1
@@ -660,7 +659,7 @@ grant() {
         set -f
         chmod "$passage" $folders $versions 2>&1 || exit 1
         [ -z "$key_group" ] || chown ":$key_group" $folders $versions 2>&1 || exit 1
-        [ -z "$key_owner$key_group" ] || chown "$key_owner${key_group:+:$key_group}" $files 2>&1 || exit 1
+        chown "$key_owner${key_group:+:$key_group}" $files 2>&1 || exit 1
         chmod "$key_mode" $files 2>&1
     ) || fail staging "$error"
 }
