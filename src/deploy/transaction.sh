@@ -335,16 +335,20 @@ fix_links() {
     fi
 }
 
-# Sees which version D/N.conf names: `-` without such a file, `?` if it is not ours. One that is ours is written
-# also when the layout is another by now: something may still include it.
+# Sees which version D/N.conf names: `-` without such a file or when it was edited, `?` if it is not ours. One that is
+# ours is written also when the layout is another by now: something may still include it.
 describe() {
     named=- conf=$directory/$one.conf
     if [ -e "$conf" ] || [ -L "$conf" ]; then
-        named='?' first='' path=''
-        [ ! -f "$conf" ] || [ -L "$conf" ] || { read -r first && read -r _ path; } <"$conf"
-        path=${path#*"/.certfleet/$one/"}
+        named='?' first='' second='' third=''
+        [ ! -f "$conf" ] || [ -L "$conf" ] || { read -r first && read -r second && read -r third; } <"$conf"
+        path=${second#*"/.certfleet/$one/"}
         path=${path%%/*}
-        [ "$first" != "$conf_mark" ] || ! plain "$path" || named=$path
+        if [ "$first" = "$conf_mark" ] && plain "$path"; then
+            named=$path path=$base/$one/$path
+            [ "$second$third" = "ssl_certificate \"$path/fullchain.pem\";ssl_certificate_key \"$path/privkey.pem\";" ] ||
+                named=-
+        fi
     elif [ "$layout" != include ]; then
         return
     fi

@@ -45,7 +45,8 @@ impl Engine {
         let (lies, problem): (Vec<Lies>, _) = match compared {
             Ok(compared) => {
                 let judged = names.iter().zip(compared);
-                let judged = judged.map(|((name, ours), compared)| self.judge_disk(name, ours, compared, now));
+                let judged =
+                    judged.map(|((name, ours), compared)| self.judge_disk(name, ours, compared, now));
                 (judged.collect(), None)
             }
             Err(problem) => {
@@ -56,15 +57,19 @@ impl Engine {
                 (names.iter().map(unseen).collect(), Some(problem))
             }
         };
-        let disks: BTreeMap<&CertName, Disk> =
-            names.iter().map(|(name, _)| *name).zip(lies.into_iter().map(|lies| Disk { at: now, lies })).collect();
+        let disks: BTreeMap<&CertName, Disk> = names
+            .iter()
+            .map(|(name, _)| *name)
+            .zip(lies.into_iter().map(|lies| Disk { at: now, lies }))
+            .collect();
         let found = disks.iter().filter_map(|(name, disk)| Some(((*name).clone(), self.words(name, disk)?)));
         let found: Vec<(CertName, String)> = found.collect();
         let mut facts = known.clone();
         let keep = |facts: &mut BTreeMap<CertName, HostFacts>| {
             for (name, disk) in &disks {
                 // Of what somebody has installed meanwhile this says nothing.
-                let same = |of: &&mut HostFacts| known.get(*name).is_some_and(|was| was.installed == of.installed);
+                let same =
+                    |of: &&mut HostFacts| known.get(*name).is_some_and(|was| was.installed == of.installed);
                 if let Some(of) = facts.get_mut(*name).filter(same) {
                     of.disk = Some(disk.clone());
                 }

@@ -106,7 +106,9 @@ pub fn comparable<'a>(
         let wanted = desired.certificates.get(name).is_some_and(|of| of.hosts.contains(host));
         let newest = state.certificates.get(name).and_then(|known| known.newest());
         let has = newest.zip(facts.installed.as_ref());
-        wanted && request.selects(name) && has.is_some_and(|((_, new), has)| new.fingerprint == has.fingerprint)
+        wanted
+            && request.selects(name)
+            && has.is_some_and(|((_, new), has)| new.fingerprint == has.fingerprint)
     })
 }
 

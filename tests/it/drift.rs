@@ -14,6 +14,7 @@ use crate::world::host::Host;
 use crate::world::parts;
 
 const NAME: &str = "media.social.test";
+const TABLE: &str = "[[certificate]]\ndomains = [\"media.social.test\"]\nhosts = [\"cdn\"]\n";
 /// Somewhat more than a day: a host is looked at within two hours after it.
 const NEXT_DAY: &str = "+27h";
 

@@ -41,17 +41,23 @@ pub(super) fn on_disk(place: &Place<'_>, waiting: Option<&Waiting>) -> Option<Pr
         (Some(Waiting::ForeignOnDisk(..)), _) => {
             "nothing is changed there; ours is served until the server starts anew".to_owned()
         }
-        (Some(Waiting::Downgrade(..) | Waiting::Narrower(..)), _) => format!("nothing is changed on `{host}`"),
-        (_, Some(failure)) => return Some(problem_report(
-            &failure.problem,
-            format!("{message}; tried again in every pass, last at {}", minute(failure.last)),
-        )),
-        _ => return Some(ProblemReport {
-            code: code.into(),
-            message,
-            next: Some("the next pass mends it".to_owned()),
-            hint: None,
-        }),
+        (Some(Waiting::Downgrade(..) | Waiting::Narrower(..)), _) => {
+            format!("nothing is changed on `{host}`")
+        }
+        (_, Some(failure)) => {
+            return Some(problem_report(
+                &failure.problem,
+                format!("{message}; tried again in every pass, last at {}", minute(failure.last)),
+            ));
+        }
+        _ => {
+            return Some(ProblemReport {
+                code: code.into(),
+                message,
+                next: Some("the next pass mends it".to_owned()),
+                hint: None,
+            });
+        }
     };
     Some(ProblemReport { code: code.into(), message, next: Some(next), hint })
 }

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
-use super::{drift, held};
 use super::{
     AddressReport, HostReport, HostStanding, PENDING, ProblemReport, Serving, days_left, ends, problem_report,
 };
+use super::{drift, held};
 use crate::model::observed::{Look, Seen, Served};
 use crate::model::plan::{Place, Waiting, minute};
 use crate::model::state::HostFacts;
