@@ -106,7 +106,8 @@ impl Probe {
     /// what was seen, `Err` when it came to nothing.
     ///
     /// In a row, because for a moment after a reload old and new workers both answer. So once another certificate
-    /// was seen, it takes three.
+    /// was seen, it takes three; and twice as many each time that another is seen after ours: two servers that share
+    /// an address would show ours in a row soon enough.
     pub async fn until_serves(
         &self,
         question: Question<'_>,
@@ -128,7 +129,8 @@ impl Probe {
                 in_a_row += 1;
                 pause = FIRST_PAUSE;
             } else {
-                (in_a_row, times) = (0, TIMES);
+                times = if in_a_row == 0 { times.max(TIMES) } else { (times.max(TIMES) * 2).min(MOST_TIMES) };
+                in_a_row = 0;
                 pause = (pause * 3 / 2).min(LONGEST_PAUSE);
             }
             if in_a_row == times {
@@ -262,6 +264,8 @@ fn server_name(name: &Domain) -> ServerName<'static> {
 
 /// So many looks in a row must agree about a server.
 pub const TIMES: u32 = 3;
+/// What it comes to where two certificates take turns.
+const MOST_TIMES: u32 = 24;
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// The least time that a look gets.

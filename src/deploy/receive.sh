@@ -7,7 +7,13 @@
 #
 #   - its name is in that file, and every name in it is allowed for that certificate,
 #   - its key belongs to it, its chain leads to a root that counts here, and it is valid now,
-#   - it ends later than the one in use, and lacks no name which that one has; or is the very same.
+#   - it is newer than the one in use, and lacks no name which that one has; or is the very same.
+#
+# Newer is what begins later. When it ends says nothing: lives get shorter. Two that begin within a day of each other
+# are both new, because some CAs round to the day and others date back by an hour; but what was in use before the one
+# that is does not come again. So what is left for a thief who also has old keys of ours is one of the same day that
+# never came here, or was pruned; it is as good as the one in use. A certificate in use that has ended, or leads to no
+# root, gives way to any good one, also one from before: that mends more than it breaks.
 #
 # Back goes only what was switched within the last minutes, and only to what was there before that.
 
@@ -98,9 +104,10 @@ judge_request() {
     step 'judging'
     incoming=$staged staged='' plan=''
     look_over
+    verified=$(verify_all)
     while read -r one version _ sizes; do
         if acceptable "$work/in/$one"; then
-            # Who restored an old store counts anew. It is the end that was judged, not the number.
+            # Who restored an old store counts anew. Its dates were judged, not its number.
             plan="$plan$one $version force $sizes$newline" staged="$staged $one"
         else
             refuse "$error"
@@ -129,23 +136,41 @@ acceptable() {
     error='what was sent is not a key, its certificate and a chain'
     case $formed in *" $one "*) ;; *) return 1 ;; esac
     step "judging $one"
-    own_key "$1" && names_allowed "$1" && valid "$1" && better "$1"
+    own_key "$1" && names_allowed && valid "$1" && better
 }
 
-# Finds out for all at once what needs no openssl: which are the very ones $in_use, and which are $formed as one
-# key, one leaf and certificates, with nothing between them that others could take for something else.
+# Finds out for all at once what needs no openssl: which are the very ones $in_use, which have the same $chains, and
+# which are $formed as one key, one leaf and certificates, with nothing between them that others could take for
+# something else.
 look_over() {
     parts='' live=''
     for one in $incoming; do
         parts="$parts $one/privkey.pem $one/cert.pem $one/chain.pem"
         live="$live $one/privkey.pem $one/cert.pem $one/chain.pem $one/fullchain.pem"
     done
-    in_use=$(cd "$directory" && sha256sum $live | awk '
-        FNR == NR { sum[$2] = $1; next }
-        { split($2, part, "/") }
-        part[2] ~ /^(privkey|fullchain|cert|chain)\.pem$/ { here[part[1]]; if (sum[$2] != $1) other[part[1]] }
-        END { for (one in here) if (!(one in other)) printf " %s ", one }
-    ' - "$work/sums")
+    in_use=$(cd "$directory" && sha256sum $live | awk -v work=.certfleet/.work/in/ '
+        function with_chain(sum, folder) {
+            if (!(sum in chain)) chain[sum] = folder "/chain.pem"
+            leaves[sum] = leaves[sum] " " folder "/cert.pem"
+        }
+        there { sum[$2] = $1; next }
+        {
+            split($2, part, "/")
+            if (part[2] !~ /^(privkey|fullchain|cert|chain)\.pem$/) next
+            if (part[2] == "chain.pem") incoming[part[1]] = $1
+            if (!($2 in sum) || sum[$2] != $1) other[part[1]]
+        }
+        END {
+            for (one in incoming) if (!(one in other)) printf " %s ", one
+            print ""
+            for (one in other) {
+                with_chain(incoming[one], work one)
+                if ((one "/cert.pem" in sum) && (one "/chain.pem" in sum)) with_chain(sum[one "/chain.pem"], one)
+            }
+            for (each in chain) print chain[each] leaves[each]
+        }
+    ' there=1 - there='' "$work/sums")
+    chains=${in_use#*"$newline"} in_use=${in_use%%"$newline"*}
     formed=$(cd "$work/in" && awk '
         FNR == 1 {
             if (inside) bad[one]
@@ -174,26 +199,34 @@ look_over() {
     ' $parts)
 }
 
-# Also finds when it $ends.
-own_key() {
-    error='the key is not the one of the certificate'
-    facts=$(openssl x509 -in "$1/cert.pem" -noout -enddate -pubkey) || return 1
-    ends=${facts%%"$newline"*}
-    [ "${facts#*"$newline"}" = "$(openssl pkey -in "$1/privkey.pem" -passin pass: -pubout)" ]
+# Says these facts of a certificate. It would load all roots of this machine first, and needs none.
+facts() {
+    SSL_CERT_FILE=/dev/null openssl x509 -in "$1" -noout -serial -startdate "$2" -ext subjectAltName
 }
 
-# Finds the $names in the certificate $1. What is no DNS name keeps its kind, which no list allows.
+# Also finds its $serial, when it $begins, and what is said of the names that it $has.
+own_key() {
+    error='the key is not the one of the certificate'
+    has=$(facts "$1/cert.pem" -pubkey) || return 1
+    serial=${has%%"$newline"*} has=${has#*"$newline"}
+    begins=${has%%"$newline"*} has=${has#*"$newline"}
+    end='-----END PUBLIC KEY-----'
+    [ "${has%%"$end"*}$end" = "$(openssl pkey -in "$1/privkey.pem" -passin pass: -pubout)" ] || return 1
+    has=${has#*"$end"}
+}
+
+# Finds the $names in what was said of them, after a title. What is no DNS name keeps its kind, which no list allows.
 names_in() {
-    found=$(openssl x509 -in "$1" -noout -ext subjectAltName)
-    found=${found#*"$newline"} names=''
-    for name in $found; do
+    names=''
+    case $1 in *'Alternative Name:'*"$newline"*) ;; *) return ;; esac
+    for name in ${1#*'Alternative Name:'*"$newline"}; do
         name=${name#DNS:}
         names="$names ${name%,}"
     done
 }
 
 names_allowed() {
-    names_in "$1/cert.pem"
+    names_in "$has"
     error='no names are in it' has=$names
     [ -n "$names" ] || return 1
     for name in $names; do
@@ -210,17 +243,33 @@ covered() {
     return 1
 }
 
-# Whether it is valid now, and its chain leads to a root that counts here.
-valid() {
-    leaf=$1/cert.pem chain=$1/chain.pem
+# Says `PATH: OK` for each of these that is valid now, and with the chain $1 leads to a root that counts here.
+verify() {
+    chain=$1
+    shift
+    [ "$roots" = any ] || [ ! -s "$chain" ] || set -- -untrusted "$chain" "$@"
     case $roots in
-        system) set -- ;;
+        system) ;;
         # Whoever that is: it is only seen that the chain is its own.
-        any) set -- -partial_chain -trusted "$chain" ;;
-        *) set -- -trusted "$roots" ;;
+        any) set -- -partial_chain -trusted "$chain" "$@" ;;
+        *) set -- -trusted "$roots" "$@" ;;
     esac
-    [ "$roots" = any ] || [ ! -s "$chain" ] || set -- "$@" -untrusted "$chain"
-    error=$(openssl verify -purpose sslserver "$@" "$leaf" 2>&1) && return
+    openssl verify -purpose sslserver "$@" </dev/null
+}
+
+# All that have the same chain at once: to begin and to load the roots takes longer than the work.
+verify_all() {
+    cd "$directory" || return
+    while read -r chain leaves; do
+        [ -z "$leaves" ] || verify "$chain" $leaves
+    done <<END
+$chains
+END
+}
+
+valid() {
+    case $newline$verified$newline in *"$newline${1#"$directory/"}/cert.pem: OK$newline"*) return 0 ;; esac
+    error=$(verify "$1/chain.pem" "$1/cert.pem" 2>&1) && return
     error="it is not valid here (roots: $roots): $error"
     return 1
 }
@@ -231,10 +280,11 @@ better() {
     case $in_use in *" $one "*) return 0 ;; esac
     live=$directory/$one
     [ -f "$live/cert.pem" ] && [ -f "$live/chain.pem" ] && valid "$live" || return 0
-    there=$(openssl x509 -in "$live/cert.pem" -noout -enddate)
-    error="it does not end after the one in use, as a newer one would: $there"
-    [ "$(printf '%s\n%s\n' "$there" "$ends" | later_end)" = "$ends" ] && [ "$there" != "$ends" ] || return 1
-    names_in "$live/cert.pem"
+    there=$(facts "$live/cert.pem" -noout)
+    known=${there%%"$newline"*} there=${there#*"$newline"}
+    began=${there%%"$newline"*} there=${there#*"$newline"}
+    newer || return 1
+    names_in "$there"
     for name in $names; do
         covered "$name" "$allowed_names" && ! covered "$name" "$has" || continue
         error="it lacks the name $name, which the one in use has and $conf allows"
@@ -242,16 +292,51 @@ better() {
     done
 }
 
-# Tells the later of two ends, `notAfter=Feb  1 12:00:00 2027 GMT`.
-later_end() {
-    awk -F '[ =:]+' '
-        {
-            month = (index("JanFebMarAprMayJunJulAugSepOctNovDec", $2) + 2) / 3
-            at = sprintf("%04d%02d%02d%02d%02d%02d", $7, month, $3, $4, $5, $6)
-            if (at >= last "") { last = at; later = $0 }
-        }
-        END { print later }
-    '
+# Whether it $begins after the other $began, or within a day of it and is not $known.
+newer() {
+    error="it begins before the one in use, which is newer: $began"
+    moment "$began" && day_before=$day second_before=$second && moment "$begins" || return 1
+    days=$((day - day_before)) seconds=$((second - second_before))
+    [ $((days > 1 || days == 1 && seconds > 0)) = 0 ] || return 0
+    [ $((days < -1 || days == -1 && seconds < 0)) = 0 ] || return 1
+    # What we did not put there has no history here, and may be taken over as it is.
+    [ ! "$live/cert.pem" -ef "$base/$one/current/cert.pem" ] || ! was_here
+}
+
+# Finds the $day, counted from long ago, and the $second of it: of `notBefore=Feb  1 12:00:00 2027 GMT`.
+moment() {
+    set -- ${1#*=}
+    [ $# = 5 ] || return 1
+    # A year begins in March, so that a leap day is its last one.
+    before=MarAprMayJunJulAugSepOctNovDecJanFeb
+    before=${before%%"$1"*}
+    month=$((${#before} / 3 + 1))
+    year=$(($4 - (month > 10)))
+    day=$((365 * year + year / 4 - year / 100 + year / 400 + (153 * month - 151) / 5 + $2))
+    hour=${3%%:*} second=${3##*:}
+    minute=${3#*:} minute=${minute%%:*}
+    # 08 would be octal.
+    second=$(((1$hour * 60 + 1$minute) * 60 + 1$second))
+}
+
+# Whether it is the certificate in use, or one that stayed here when that took its place. By their serial numbers,
+# because the same certificate can be written in many ways. One that was put back, because it was not served, has a
+# higher version.
+was_here() {
+    error="it is the one in use, written in another way: if that is damaged, remove $live/cert.pem"
+    [ "$known" != "$serial" ] || return 0
+    error='it was in use here before the one that is'
+    last=$(readlink "$base/$one/current")
+    set +f
+    set -- "$base/$one"/[0-9]*-*
+    set -f
+    for kept in "$@"; do
+        before=${kept##*/}
+        number "${before%%-*}" && [ "${before%%-*}" -lt "${last%%-*}" ] || continue
+        known=$(facts "$kept/cert.pem" -noout)
+        [ "${known%%"$newline"*}" != "$serial" ] || return 0
+    done
+    return 1
 }
 
 # ---- Going back: only what was switched here, by this script, in the last ten minutes.

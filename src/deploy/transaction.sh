@@ -44,6 +44,10 @@ prepare() {
 '
     me=$(id -u)
     answer='' locked='' recovered='' written=''
+    # What `timeout` runs: a command, and when its time is over the end of all that it started. `timeout` itself
+    # tells them once, and what does not listen would stay. That of busybox makes no group for them.
+    together='[ "$PPID" != "$0" ] && kill -s 0 -- "-$PPID" 2>/dev/null || exec "$@"
+        trap late=yes TERM; "$@"; status=$?; [ -z "${late-}" ] || kill -s KILL -- "-$PPID"; exit "$status"'
     conf_mark='# Written by certfleet, anew with each version.'
     tools='awk chmod chown cp date dd flock id ln ls mkdir mv readlink rm sha256sum sleep sort sync tail timeout tr'
 }
@@ -131,7 +135,7 @@ plain() {
 # Runs a command, at most 25 s, and leaves the end of what it said in $output if it fails. Through a file: a
 # process that it leaves behind would keep a pipe open. Without our lock (9), for the same reason.
 run() {
-    timeout -k 5 20 "$@" </dev/null >"$work/output" 2>&1 9>&-
+    timeout -k 5 20 sh -c "$together" "$$" "$@" </dev/null >"$work/output" 2>&1 9>&-
     status=$?
     [ "$status" != 0 ] || return 0
     output=$(end_of "$work/output")
@@ -228,7 +232,7 @@ safe() {
     case $mode in
         d????-??-?*) owned "$1" ;;
         d*) error="$1 can be changed by others than its owner: chmod go-w $1"; return 1 ;;
-        l*) error="$1 is a symbolic link: a directory is needed there"; return 1 ;;
+        l*) error="$1 is a symbolic link: put the directory it leads to in its place"; return 1 ;;
         *) error="$1 is not a directory"; return 1 ;;
     esac
 }
@@ -256,6 +260,10 @@ owned() {
 
 # A kernel lock: it is gone when its holder is, whatever became of that.
 lock() {
+    # Planted while others could write here, before they were kept out: what is written through it is not ours.
+    for path in "$base/.lock" "$base/.holder" "$base/.last-answer.new"; do
+        [ ! -L "$path" ] || fail directory "$path is a symbolic link: rm $path"
+    done
     # Tried in a shell of its own, because a failing `exec` would end this one without a word.
     error=$( (: >>"$base/.lock") 2>&1) || fail directory "$error"
     exec 9>>"$base/.lock"

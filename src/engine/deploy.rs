@@ -34,7 +34,13 @@ const MANY: usize = 8;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Problems that a new version had on a host; with others it was never tried there.
-const WANTING: [&str; 4] = ["deploy.refused", "deploy.config-test", "deploy.reload", "deploy.not-served"];
+const WANTING: [&str; 5] = [
+    "deploy.refused",
+    "deploy.config-test",
+    "deploy.reload",
+    "deploy.not-served",
+    "deploy.not-put-back",
+];
 
 /// What became of one install.
 pub(super) struct Outcome {
@@ -184,12 +190,12 @@ impl Engine {
 
     /// The connection to a host; one for all its transactions of a pass.
     pub(super) async fn session(&self, host: &Host) -> std::result::Result<Arc<Session>, Arc<ConnectError>> {
-        self.doors.session(&self.config, &self.store.ssh_identity(), host).await
+        self.doors.session(&self.config, &self.config.ssh_identity(), host).await
     }
 
     /// The session with the host that this one is reached through, if there is one.
     pub async fn way_to(&self, host: &Host) -> std::result::Result<Option<Arc<Session>>, ConnectError> {
-        self.doors.way_to(&self.config, &self.store.ssh_identity(), host).await
+        self.doors.way_to(&self.config, &self.config.ssh_identity(), host).await
     }
 
     pub(super) fn bundle(
@@ -395,6 +401,13 @@ impl Diagnose for Found {
 
     fn blame(&self) -> Blame {
         Blame::Host
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Other { .. } => None,
+            Self::Silent { problem, .. } => problem.hint.clone(),
+        }
     }
 }
 

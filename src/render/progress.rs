@@ -184,7 +184,9 @@ pub(super) fn line(event: &Event) -> Option<Line> {
         Event::Oddity(why) => Line::Said(problem(why, None)),
         Event::CleanUpFailed(name, why) => Line::Said(problem(
             why,
-            Some(&format!("the challenge records of `{name}` stay noted; the next run tries again")),
+            Some(&format!(
+                "what stays of the challenge records of `{name}` is noted; the next run removes it"
+            )),
         )),
         Event::Deploying(host, installs) => {
             let what: Vec<String> = installs

@@ -17,6 +17,8 @@ mod deploy;
 mod dns;
 mod drift;
 mod facts;
+mod faults;
+mod first_set_up;
 mod fleet;
 mod haproxy;
 mod history;

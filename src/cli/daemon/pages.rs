@@ -138,6 +138,7 @@ impl Pages {
             let state = pages.store.load(now).ok()?.state;
             render(&report::report(&config.desired, &state, &pages.store.observed(), now))
         });
+        // A task that panicked has been logged by then, and is answered like a store that cannot be read.
         match made.await.ok().flatten() {
             Some(text) => {
                 let mut response = Response::new(Full::from(text));

@@ -123,7 +123,9 @@ impl<'a> Place<'a> {
                 Decision::Wait(Waiting::Unreachable(name(), host(), address))
             });
         }
-        if current.is_some_and(|current| current.pending) {
+        // Where ours was served before and nothing answers now, it is not the first use that is missing.
+        let down = !self.looks.is_empty() && self.served().next().is_none() && self.is_proven();
+        if current.is_some_and(|current| current.pending) && !down {
             return Decision::Wait(Waiting::Pending(name(), host()));
         }
         if let Some(waiting) = self.foreign(&others).or_else(|| self.worse(number, version, &others, request))
@@ -161,8 +163,12 @@ impl<'a> Place<'a> {
             || self.known.newest().zip(self.installed()).is_some_and(|((newest, _), installed)| {
                 installed.fingerprint == served.fingerprint && installed.version < newest
             });
-        let proven = self.facts.is_some_and(|facts| facts.proven_at.is_some());
-        proven && !ours && self.is_good(served)
+        self.is_proven() && !ours && self.is_good(served)
+    }
+
+    /// Whether a certificate of ours was ever served there.
+    fn is_proven(&self) -> bool {
+        self.facts.is_some_and(|facts| facts.proven_at.is_some())
     }
 
     /// Whether visitors can use it.

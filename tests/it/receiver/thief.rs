@@ -170,7 +170,7 @@ fn there_is_no_other_certificate_and_no_way_back() {
 
     // Also with all that our store has: an old certificate is no certificate.
     for (name, pair, why) in [
-        (NAME, &old, "does not end after the one in use"),
+        (NAME, &old, "was in use here before the one that is"),
         (NAME, &forged, "is not valid here"),
         (NAME, &mixed, "the key is not the one of the certificate"),
         ("files.social.test", &stored(&world, 2), "does not allow it"),
