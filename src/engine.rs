@@ -20,6 +20,7 @@ mod history;
 mod import;
 mod issue;
 mod learn;
+mod look;
 mod observe;
 mod pass;
 mod rehearse;

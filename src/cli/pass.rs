@@ -51,7 +51,8 @@ impl Output {
 fn exit_of(summary: &Summary) -> Exit {
     // What failed and waits for its next attempt is still not done.
     let failing = |waiting: &Waiting| matches!(waiting, Waiting::Backoff(..));
-    if !summary.failed.is_empty() || summary.interrupted || summary.waiting.iter().any(failing) {
+    let failed = !summary.failed.is_empty() || !summary.unseen.is_empty();
+    if failed || summary.interrupted || summary.waiting.iter().any(failing) {
         Exit::Failed
     } else if !summary.locked.is_empty() {
         Exit::Locked

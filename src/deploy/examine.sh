@@ -2,9 +2,10 @@
 #
 # This text arrives on standard input, the data behind it, as that of transaction.sh. The actions:
 #
-#   check    is everything there that a transaction needs, and does the config test pass?
-#   config   the configuration of nginx, as it would load it
-#   read     the certificates in these places; of private keys only the hash of their public half
+#   check      is everything there that a transaction needs, and does the config test pass?
+#   config     the configuration of nginx, as it would load it
+#   read       the certificates in these places; of private keys only the hash of their public half
+#   installed  what lies where we have installed these certificates: checksums, modes, owners
 #
 # All is in functions and the last line calls the first: a text cut short on its way does nothing.
 
@@ -20,12 +21,13 @@ main() {
         trap late=yes TERM; "$@"; status=$?; [ -z "${late-}" ] || kill -s KILL -- "-$PPID"; exit "$status"'
     read -r nonce action count || exit 1
     printf '%s begin\n' "$nonce"
-    read -r _ && IFS= read -r directory && IFS= read -r test && IFS= read -r _ ||
+    read -r _ _ _ _ layout made && IFS= read -r directory && IFS= read -r test && IFS= read -r _ ||
         fail input 'the settings did not arrive'
     case $action in
         check) check ;;
         config) config ;;
         read) places ;;
+        installed) installed ;;
         *) fail input 'this action is not known' ;;
     esac
     finish
@@ -187,6 +189,46 @@ one() {
         record path - - - "$1"
         record key - "$(public_half "$1")" - ''
     fi
+}
+
+# Of each certificate its files, and the folders of ours that lead to them; with layout `include` also what its
+# file to include names.
+installed() {
+    set -f
+    files='privkey.pem fullchain.pem cert.pem chain.pem' all='' folders='' names=''
+    for made in $made; do
+        files="$files ${made%%=*}"
+    done
+    while [ "$count" -gt 0 ]; do
+        read -r one || fail input 'the names did not arrive'
+        case $one in '' | .* | -* | *[!A-Za-z0-9._-]*) fail input 'a name is not allowed' ;; esac
+        names="$names $one" folders="$folders .certfleet/$one .certfleet/$one/current/." count=$((count - 1))
+        for file in $files; do
+            all="$all $one/$file"
+        done
+    done
+    record me - "$(id -u)" - ''
+    # Without it nothing is there.
+    unset CDPATH
+    cd "$directory" 2>/dev/null || return 0
+    [ "$layout" != include ] || for one in $names; do
+        included || continue
+        record conf - "$version" - "$one"
+        all="$all .certfleet/$one/$version/privkey.pem .certfleet/$one/$version/fullchain.pem"
+    done
+    record sums - - - "$(timeout -k 5 20 sha256sum $all 2>/dev/null </dev/null)"
+    record numbers - - - "$(ls -ldLn $all $folders 2>/dev/null)"
+    record names - - - "$(ls -ldL $all $folders 2>/dev/null)"
+}
+
+# Finds the $version that the file to include of $one names: `-` if it is not one for key and chain alike.
+included() {
+    chain='' key='' version=-
+    [ -f "$one.conf" ] || return 1
+    { read -r _ && read -r _ chain && read -r _ key; } <"$one.conf" 2>/dev/null
+    chain=${chain#*"/.certfleet/$one/"} key=${key#*"/.certfleet/$one/"}
+    [ "${chain#*/}" = 'fullchain.pem";' ] && [ "$key" = "${chain%%/*}/privkey.pem\";" ] || return 0
+    case ${chain%%/*} in '' | .* | -* | *[!A-Za-z0-9._-]*) ;; *) version=${chain%%/*} ;; esac
 }
 
 public_half() {

@@ -3,6 +3,7 @@
 //! The JSON form is an interface: fields are added, never renamed.
 
 mod alerts;
+mod drift;
 mod held;
 mod host;
 mod standing;
@@ -104,6 +105,8 @@ pub struct HostReport {
     pub addresses: Vec<AddressReport>,
     /// When it was last looked at.
     pub checked_at: Option<Timestamp>,
+    /// When its disk was last compared with what we installed; none where that was never done.
+    pub disk_checked_at: Option<Timestamp>,
     /// What is wrong there.
     pub problem: Option<ProblemReport>,
 }

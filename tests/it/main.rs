@@ -15,6 +15,7 @@ mod config;
 mod daemon;
 mod deploy;
 mod dns;
+mod drift;
 mod facts;
 mod faults;
 mod first_set_up;

@@ -560,6 +560,8 @@ impl World {
                     let resumes = if *resumes { ", takes up the open order" } else { "" };
                     let _ = writeln!(text, "issue {certificate}: {because}{by}{resumes}");
                 }
+                // What lies on disks is no part of these stories.
+                Action::Look { .. } => {}
                 Action::Deploy { host, installs } => {
                     for install in installs {
                         let (name, version) = (&install.certificate, install.version);

@@ -129,6 +129,9 @@ fn headline(code: &str, level: Level, findings: &[(Timestamp, Finding)]) -> Stri
         "served.chain-ends" => format!("{several} served with a chain that ends before they do{where_}"),
         "host.stale" => format!("{several} issued and not served{where_}"),
         "host.foreign" => format!("{several} replaced by somebody else's{where_}"),
+        "host.drifted" => format!("{several} served, and something else on the disk{where_}"),
+        "host.foreign-on-disk" => format!("{several} replaced by somebody else's on the disk{where_}"),
+        "host.closed" => format!("{} that cannot be looked into", hosts(on.len())),
         "host.unreachable" => match on.len() {
             1 => format!("`{}` does not answer at {} addresses", on[0], findings.len()),
             many => format!("{} do not answer", hosts(many)),

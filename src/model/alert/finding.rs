@@ -137,6 +137,7 @@ pub fn findings(facts: &Circumstances<'_>, memory: &Memory) -> Vec<Finding> {
         hosts::of_certificate(facts, memory, certificate, known, report, &mut found);
     }
     hosts::silent(facts, &mut found);
+    hosts::closed(facts, &mut found);
     found.extend(unreadable(facts));
     found.extend(debts(facts));
     found.extend(expiry::endings(facts));

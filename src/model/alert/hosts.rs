@@ -7,6 +7,7 @@ use super::finding::{Circumstances, Finding};
 use super::{Level, Memory, Subject};
 use crate::model::cert::ChainEnd;
 use crate::model::desired::Certificate;
+use crate::model::disk::Lies;
 use crate::model::name::HostName;
 use crate::model::observed::{Look, Seen, Served};
 use crate::model::plan::minute;
@@ -50,6 +51,7 @@ pub(super) fn of_certificate(
         found.extend(lags);
         found.extend(place.untrusted());
         found.extend(place.chain_ends());
+        found.extend(place.drifted());
     }
 }
 
@@ -93,6 +95,24 @@ pub(super) fn silent(facts: &Circumstances<'_>, found: &mut Vec<Finding>) {
                 ..Finding::new("host.unreachable", "", key, text).because(problem).on(host)
             });
         }
+    }
+}
+
+/// Hosts that cannot be looked into: one finding each.
+pub(super) fn closed(facts: &Circumstances<'_>, found: &mut Vec<Finding>) {
+    for (host, of) in facts.state.hosts.iter().filter(|(host, _)| facts.desired.hosts.contains_key(host)) {
+        let wanted =
+            |name: &_| facts.desired.certificates.get(name).is_some_and(|of| of.hosts.contains(host));
+        let unseen = of.iter().filter(|(name, _)| wanted(name)).filter_map(|(_, facts)| facts.unseen());
+        let Some((since, problem)) = unseen.min_by_key(|(since, _)| *since) else { continue };
+        let text = format!("what lies on the disk of `{host}` cannot be seen");
+        found.push(Finding {
+            since: Some(since),
+            patience: AWAY,
+            next: Some("every pass tries again; a renewed certificate may not get there either".to_owned()),
+            remedy: problem.hint.clone().or_else(|| Some("run `certfleet check`".to_owned())),
+            ..Finding::new("host.closed", "", host.as_str(), text).because(problem).on(host)
+        });
     }
 }
 
@@ -262,6 +282,25 @@ impl Place<'_> {
         let text = format!("{}; visitors do not trust it: {why}", found.subject.text);
         let subject = Subject { text, ..found.subject };
         Some(Finding { level: Level::Emergency, patience: SignedDuration::ZERO, subject, ..found })
+    }
+
+    /// What is served is right, and what its server would start with is not.
+    fn drifted(&self) -> Option<Finding> {
+        let problem = self.report.problem.as_ref()?;
+        let (_, disk) = self.done?.found()?;
+        let (host, name) = (self.host(), &self.certificate.name);
+        let foreign = problem.code == "host.foreign-on-disk";
+        let code = match &disk.lies {
+            Lies::Right | Lies::Unseen(..) => return None,
+            _ if self.report.standing > HostStanding::Unknown => return None,
+            _ if foreign => "host.foreign-on-disk",
+            _ => "host.drifted",
+        };
+        let text = format!("on the disk of `{host}` is not what it serves for `{name}`");
+        let since = self.done.and_then(|done| done.failure.as_ref()).map_or(disk.at, |failure| failure.first);
+        // What the next pass mends is nobody's business.
+        let patience = if foreign { SignedDuration::ZERO } else { LAG };
+        Some(Finding { since: Some(since), patience, ..self.finding(code, text) })
     }
 
     /// What is served is ours and the newest, and visitors would not trust it.
