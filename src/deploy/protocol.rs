@@ -190,7 +190,9 @@ impl Conversation {
             Question::Config => ("config", &[][..]),
             Question::Read(places) => ("read", *places),
         };
-        let limit = if action == "check" { OUTPUT_LIMIT } else { EXAMINE_LIMIT };
+        // A receiver also says what it allows.
+        let little = action == "check" && !host.receiver;
+        let limit = if little { OUTPUT_LIMIT } else { EXAMINE_LIMIT };
         let mut this = Self { limit, ..Self::with(EXAMINE, host, action, places.len())? };
         for (kind, path) in places {
             this.input.extend_from_slice(format!("{}\n{}\n{path}", kind.word(), path.len()).as_bytes());

@@ -376,9 +376,28 @@ may_go_back() {
     [ "$at" = found ]
 }
 
-# ---- Only looking.
+# ---- Only looking, and saying what would be done with which certificate: whoever has the key could try that out.
 
 check() {
+    set -- $(sha256sum "$0")
+    record program - "${1:-unknown}" - ''
+    says=''
+    while read -r line; do
+        [ -z "$line" ] || says="${says}allow $line$newline"
+    done <<END
+$allowed
+END
+    record conf - here - "$conf
+directory $directory
+owner $key_owner
+group $key_group
+mode $key_mode
+passage $passage
+layout $layout
+${made:+files $made$newline}test $test
+reload $reload
+roots $roots
+$says"
     for tool in $tools; do
         command -v "$tool" >/dev/null || record missing - "$tool" - ''
     done
