@@ -401,6 +401,11 @@ $says"
     for tool in $tools; do
         command -v "$tool" >/dev/null || record missing - "$tool" - ''
     done
+    above=$directory
+    while [ ! -e "$above" ] && [ -n "$above" ]; do
+        above=${above%/*}
+    done
+    [ -d "${above:-/}" ] && [ -w "${above:-/}" ] || record directory - closed - "${above:-/}"
     output=$({ timeout -k 5 20 sh -c "$test" </dev/null; printf '\n%s' "$?"; } 2>&1 | tail -c 4096)
     if [ "${output##*"$newline"}" = 0 ]; then
         record test - passed - ''

@@ -14,7 +14,7 @@ fn checked(config: &Path) -> Vec<(String, String, String)> {
         let subject = text(&finding["subject"]);
         subject.starts_with("host edge: certfleet-receive") || subject.ends_with("receive.conf")
     };
-    all.filter(about).map(|one| (text(&one["standing"]), text(&one["what"]), text(&one["hint"]))).collect()
+    all.filter(about).map(|one| (text(&one["standing"]), text(&one["message"]), text(&one["hint"]))).collect()
 }
 
 #[test]
@@ -39,7 +39,11 @@ fn check_says_which_line_there_does_not_fit() {
     fs::write(&conf, changed + "files all.pem=privkey,fullchain\n").unwrap();
     let found = checked(&config);
     for (standing, what, hint) in [
-        ("warn", "says `directory /srv/else?[31m`".to_owned(), format!("make it `directory {live}` there")),
+        (
+            "warn",
+            "says `directory /srv/else\\u{1b}[31m`".to_owned(),
+            format!("make it `directory {live}` there"),
+        ),
         ("warn", "says `layout include`".to_owned(), "make it `layout directory` there".to_owned()),
         ("warn", format!("says `reload {reload}`"), format!("make it `reload {}`", host.reload_command)),
         ("fail", "says `files all.pem=privkey,fullchain`".to_owned(), "remove that line".to_owned()),

@@ -43,7 +43,8 @@ impl<'a> Target<'a> {
                  if [ -f {trap}/at ] && [ $(wc -l <{trap}/calls) -ge $(cat {trap}/at) ] && {mkdir} {trap}/sprung 2>/dev/null\n\
                  then case $(cat {trap}/victim) in\n\
                  Shell) kill -9 0 ;;\n\
-                 *) while [ ! -s {trap}/pid ]; do sleep 0.05; done; pid=$(cat {trap}/pid)\n\
+                 Controller) while [ -f {trap}/at ] && [ ! -s {trap}/pid ]; do sleep 0.05; done\n\
+                 pid=$(cat {trap}/pid)\n\
                  ! grep -q certfleet /proc/$pid/cmdline || kill -9 $pid ;;\n\
                  esac; fi 2>/dev/null\n\
                  exec {real} \"$@\"\n",
@@ -62,10 +63,11 @@ impl<'a> Target<'a> {
     }
 
     fn reset(&self) {
-        let _ = fs::remove_dir(self.trap.join("sprung"));
-        for file in ["calls", "at", "victim", "pid"] {
+        // Who is waiting for the process to kill sees from the first that there is none any more.
+        for file in ["at", "calls", "victim", "pid"] {
             let _ = fs::remove_file(self.trap.join(file));
         }
+        let _ = fs::remove_dir(self.trap.join("sprung"));
     }
 
     fn set(&self, at: usize, victim: Victim) {

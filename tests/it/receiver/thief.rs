@@ -204,13 +204,13 @@ fn what_a_client_sets_in_the_environment_changes_nothing() {
     let (world, config) = set_up();
     certfleet(&config, &["renew"]).ended(0);
     let thief = Thief::of(&world, &config);
-    let (before, reloads) = (thief.there(), thief.host.reloads());
     // What Debian lets in, and what nobody does.
     let server = thief.host.root.join("ssh/sshd_config");
     let text = fs::read_to_string(&server).unwrap();
     fs::write(&server, format!("AcceptEnv LANG LC_*\n{text}")).unwrap();
     thief.host.stop_sshd();
     thief.host.start_sshd().unwrap();
+    let (before, reloads) = (thief.there(), thief.host.reloads());
     let pwned = thief.host.root.join("pwned");
     let startup = world.dir.path().join("startup");
     fs::write(&startup, format!("touch {}\n", pwned.display())).unwrap();
