@@ -201,6 +201,7 @@ mod tests {
         let mut passes = Passes::default();
         passes.note(How::Daemon, at(1000), true);
         passes.note(How::Timer, at(2), true);
-        assert_eq!(passes.dead(HOUR, at(6)), [(How::Daemon, at(2))]);
+        assert_eq!(passes.dead(HOUR, at(5)), []);
+        assert_eq!(passes.dead(HOUR, at(6)), [(How::Daemon, at(2)), (How::Timer, at(2))]);
     }
 }

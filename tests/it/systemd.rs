@@ -340,8 +340,8 @@ fn what_else_an_administrator_asks_of_the_units() {
     machine.wait("people are told", || {
         told("certfleet cannot work: what people are told cannot be written down") > 0
     });
-    mount("umount /var/lib/certfleet");
     let passes = told("pass of ");
+    mount("umount /var/lib/certfleet");
     machine.wait("a pass has ended again", || told("pass of ") > passes);
     assert_eq!(machine.property("certfleet", "MainPID"), daemon);
     assert_eq!(machine.sh("certfleet alert list 2>/dev/null"), "nothing is wrong\n");
