@@ -21,6 +21,9 @@ pub enum Event {
     Locked(CertName, String),
     /// A certificate is being issued.
     Issuing(CertName, IssuerName, Because),
+    /// A certificate is issued because somebody asked, although its newest version is in the store and not on
+    /// these hosts.
+    DeployWouldDo(CertName, VersionNumber, Vec<HostName>),
     /// An issuer failed, and the next of the list is asked.
     NextIssuer(CertName, Problem),
     /// How far its order is.

@@ -1,0 +1,29 @@
+//! What a stranger expects who has read nothing but the promises: the built binary, seen from outside.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::tool::certfleet;
+use crate::world::World;
+
+const CERTIFICATE: &str = "[[certificate]]\ndomains = [\"www.social.test\"]\nhosts = [\"sally\"]\n";
+
+fn world() -> World {
+    World::builder().zone("social.test").hosts(&["sally"]).site(&["www.social.test"]).start().unwrap()
+}
+
+#[test]
+fn force_says_when_a_deployment_alone_would_do() {
+    let world = world();
+    let config = world.config(CERTIFICATE).unwrap();
+    let would = "is in the store and not served yet by sally: `certfleet deploy www.social.test` would do";
+    let first = certfleet(&config, &["renew", "--force"]).ended(0);
+    assert!(!first.err.contains("would do"), "{}", first.err);
+    let second = certfleet(&config, &["renew", "--force", "--no-deploy"]).ended(0);
+    assert!(!second.err.contains("would do"), "{}", second.err);
+
+    certfleet(&config, &["renew", "--force", "--no-deploy"])
+        .ended(0)
+        .said(&format!("www.social.test version 2 {would}"));
+    certfleet(&config, &["renew", "--force"]).ended(0).said(&format!("www.social.test version 3 {would}"));
+}
