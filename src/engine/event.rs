@@ -90,6 +90,8 @@ pub struct Summary {
     pub issued: Vec<(CertName, VersionNumber, Timestamp)>,
     /// What is now served where, and the addresses where that was seen; none when it is not to be probed.
     pub served: Vec<(CertName, HostName, VersionNumber, Vec<SocketAddr>)>,
+    /// What visitors would not trust of it, and why.
+    pub untrusted: Vec<(CertName, HostName, String)>,
     /// What was installed but is not used yet.
     pub pending: Vec<(CertName, HostName, Problem)>,
     /// What was found on disks that is not what we installed, in words.

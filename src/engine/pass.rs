@@ -218,6 +218,9 @@ impl<'a> Pass<'a> {
         if let Some(facts) = facts {
             self.state.hosts.entry(host.clone()).or_default().insert(certificate.clone(), facts);
         }
+        if let (deploy::Result::Served, Some(why)) = (&result, looks.iter().find_map(Look::distrust)) {
+            self.summary.untrusted.push((certificate.clone(), host.clone(), why.to_owned()));
+        }
         let mut seen: Vec<SocketAddr> = looks.iter().map(|look| look.address).collect();
         seen.dedup();
         if !looks.is_empty() {

@@ -88,6 +88,10 @@ fn happened(summary: &Summary, now: Timestamp) -> BTreeMap<&CertName, Block> {
         };
         blocks.entry(name).or_default().lines.push(line);
     }
+    for (name, host, why) in &summary.untrusted {
+        let line = format!("{name} on {host}: warning: visitors would not trust it: {why}");
+        blocks.entry(name).or_default().lines.push(line);
+    }
     for (name, host, problem) in &summary.pending {
         let line = format!("{name} on {host}: installed, not in use: {}", problem.one_line());
         let lines = &mut blocks.entry(name).or_default().lines;
@@ -246,6 +250,9 @@ pub fn summary_json(summary: &Summary, now: Timestamp) -> Value {
         }).collect::<Vec<_>>(),
         "served": summary.served.iter().map(|(name, host, version, places)| {
             json!({ "certificate": name, "host": host, "version": version, "addresses": places })
+        }).collect::<Vec<_>>(),
+        "untrusted": summary.untrusted.iter().map(|(name, host, why)| {
+            json!({ "certificate": name, "host": host, "why": why })
         }).collect::<Vec<_>>(),
         "pending": summary.pending.iter().map(|(name, host, why)| {
             json!({ "certificate": name, "host": host, "problem": problem(why) })

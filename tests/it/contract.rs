@@ -27,3 +27,22 @@ fn force_says_when_a_deployment_alone_would_do() {
         .said(&format!("www.social.test version 2 {would}"));
     certfleet(&config, &["renew", "--force"]).ended(0).said(&format!("www.social.test version 3 {would}"));
 }
+
+#[test]
+fn what_visitors_would_not_trust_is_warned_of_though_it_is_the_newest() {
+    let world = world();
+    let config = world.config(CERTIFICATE).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    let without: Vec<&str> = text.lines().filter(|line| !line.starts_with("roots = ")).collect();
+    fs::write(&config, without.join("\n")).unwrap();
+
+    certfleet(&config, &["renew"])
+        .ended(0)
+        .printed("www.social.test on sally: warning: visitors would not trust it: ");
+
+    let report = certfleet(&config, &["report", "--json"]).ended(3).json();
+    let host = &report["certificates"][0]["hosts"][0];
+    assert_eq!(host["standing"], "serving", "{report:#}");
+    assert_eq!(host["problem"]["code"], "served.untrusted", "{report:#}");
+    certfleet(&config, &["report", "--check"]).ended(1).printed("WARNING: www.social.test on sally");
+}
