@@ -13,6 +13,25 @@ fn world() -> World {
 }
 
 #[test]
+fn a_secret_that_cannot_be_read_costs_no_order_and_leaves_no_record_to_remove() {
+    let world = world();
+    let config = world.config(CERTIFICATE).unwrap();
+    let secret = world.dir.path().join("ns/tsig");
+    let mode = |mode| fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+
+    let refused = certfleet(&config, &["renew"]).ended(1).said("secret of `[dns.main]` cannot be read");
+
+    assert!(refused.err.contains(&format!("hint: run `chmod 600 {}`", secret.display())), "{}", refused.err);
+    assert_eq!(refused.err.matches("error: ").count(), 1, "{}", refused.err);
+    assert_eq!(world.pebble.orders(), 0);
+    assert!(!certfleet(&config, &["plan"]).ended(3).out.contains("clean up"));
+    mode(0o600);
+    certfleet(&config, &["renew", "--force"]).ended(0);
+    assert_eq!(world.pebble.orders(), 1);
+}
+
+#[test]
 fn force_says_when_a_deployment_alone_would_do() {
     let world = world();
     let config = world.config(CERTIFICATE).unwrap();
