@@ -32,6 +32,40 @@ fn a_secret_that_cannot_be_read_costs_no_order_and_leaves_no_record_to_remove() 
 }
 
 #[test]
+fn every_line_of_check_that_is_not_well_has_a_remedy() {
+    let world = world();
+    let config = world.config(CERTIFICATE).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    // Nothing listens at these.
+    let text = text.replace(&world.pebble.directory, "https://127.0.0.1:9/dir");
+    let nobody: Vec<String> = text
+        .lines()
+        .map(|line| {
+            if line.starts_with("server = ") {
+                "server = \"127.0.0.1:9\"".to_owned()
+            } else {
+                line.to_owned()
+            }
+        })
+        .collect();
+    fs::write(&config, nobody.join("\n")).unwrap();
+
+    let checked = certfleet(&config, &["check", "--json"]).ended(1).json();
+
+    let findings = checked["findings"].as_array().unwrap();
+    for subject in ["issuer pebble", "dns main: www.social.test"] {
+        assert!(
+            findings.iter().any(|finding| finding["standing"] == "fail" && finding["subject"] == subject),
+            "{subject}\n{checked:#}"
+        );
+    }
+    for finding in findings {
+        let well = finding["standing"] == "pass";
+        assert!(well || finding["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{finding:#}");
+    }
+}
+
+#[test]
 fn force_says_when_a_deployment_alone_would_do() {
     let world = world();
     let config = world.config(CERTIFICATE).unwrap();
