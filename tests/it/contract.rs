@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::tool::certfleet;
+use crate::tool::{certfleet, command};
 use crate::world::World;
 
 const CERTIFICATE: &str = "[[certificate]]\ndomains = [\"www.social.test\"]\nhosts = [\"sally\"]\n";
@@ -63,6 +63,19 @@ fn every_line_of_check_that_is_not_well_has_a_remedy() {
         let well = finding["standing"] == "pass";
         assert!(well || finding["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{finding:#}");
     }
+}
+
+#[test]
+fn data_that_cannot_be_written_is_no_success() {
+    let world = World::builder().start().unwrap();
+    let config = world.config("[[certificate]]\ndomains = [\"www.social.test\"]\nhosts = []\n").unwrap();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+
+    let output = command(&config, &["history", "--json"]).stdout(full).output().unwrap();
+
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("error: standard output cannot be written"), "{said}");
 }
 
 #[test]
