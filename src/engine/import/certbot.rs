@@ -56,7 +56,7 @@ pub enum Unreadable {
         path: PathBuf,
     },
     /// There is no such folder.
-    #[error("cannot read the folder {}: {source}", plain(&path.display().to_string()))]
+    #[error("cannot read {}: {source}", plain(&path.display().to_string()))]
     NoFolder {
         /// The folder.
         path: PathBuf,
