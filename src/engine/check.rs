@@ -67,7 +67,12 @@ impl Finding {
 
     fn of(standing: Standing, subject: impl Into<String>, problem: Problem) -> Self {
         let what = problem.one_line();
-        let hint = problem.hint.unwrap_or_else(|| format!("README says what `{}` means", problem.code));
+        let hint = problem.hint.unwrap_or_else(|| match problem.code.as_str() {
+            "acme.unreachable" | "acme.timeout" | "acme.server-error" => {
+                "see whether the CA is down (its status page), or the way to it (`curl` from here)".to_owned()
+            }
+            code => format!("README says what `{code}` means"),
+        });
         Self { standing, subject: subject.into(), what, hint: Some(hint), code: Some(problem.code) }
     }
 
