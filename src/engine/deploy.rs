@@ -34,13 +34,12 @@ const MANY: usize = 8;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Problems that a new version had on a host; with others it was never tried there.
-const WANTING: [&str; 5] = [
-    "deploy.refused",
-    "deploy.config-test",
-    "deploy.reload",
-    "deploy.not-served",
-    "deploy.not-put-back",
-];
+const WANTING: [&str; 5] =
+    ["deploy.refused", "deploy.config-test", "deploy.reload", "deploy.not-served", "deploy.not-put-back"];
+
+/// Problems with which nobody got in to do anything on the host.
+const OUTSIDE: [&str; 6] =
+    ["ssh.", "store.", "deploy.sudo", "deploy.rights", "deploy.start", "deploy.no-answer"];
 
 /// What became of one install.
 pub(super) struct Outcome {
@@ -59,7 +58,7 @@ impl Outcome {
         match &self.result {
             Result::Served | Result::Pending(_) => true,
             Result::Failed(problem) | Result::Unknown(problem) => {
-                !problem.code.starts_with("ssh.") && !problem.code.starts_with("store.")
+                !OUTSIDE.iter().any(|code| problem.code.starts_with(code))
             }
         }
     }

@@ -87,7 +87,8 @@ struct Pass {
 fn tried(cases: &[Case]) {
     let names: Vec<&str> = cases.iter().map(|case| case.host).collect();
     let world = World::builder().hosts(&names).site(&[NAME]).site(&[OTHER]).start().unwrap();
-    let config = world.config(&format!("[[certificate]]\ndomains = [\"{NAME}\"]\nhosts = [\"cdn\"]\n")).unwrap();
+    let config =
+        world.config(&format!("[[certificate]]\ndomains = [\"{NAME}\"]\nhosts = [\"cdn\"]\n")).unwrap();
     certfleet(&config, &["renew"]).ended(0);
     let old = world.hosts[0].served(NAME).unwrap();
     assert!(world.hosts.iter().all(|host| host.served(NAME).unwrap() == old));
@@ -165,7 +166,10 @@ impl Pass {
         let mut wrong = Vec::new();
         let mut must = |is_so: bool, why: &str| {
             if !is_so {
-                wrong.push(format!("{} ({}): {why}\n{code}: {all}\nvisitors got: {got}", case.what, case.host));
+                wrong.push(format!(
+                    "{} ({}): {why}\n{code}: {all}\nvisitors got: {got}",
+                    case.what, case.host
+                ));
             }
         };
         must(code == case.ends.code(), &format!("not {:?}", case.ends.code()));

@@ -175,7 +175,11 @@ fn of_sessions(host: &Host) -> Vec<String> {
         if environment.split(|byte| *byte == 0).any(|word| word.starts_with(mark.as_bytes())) {
             let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
-            found.push(format!("{} {}", entry.file_name().display(), command.chars().take(80).collect::<String>()));
+            found.push(format!(
+                "{} {}",
+                entry.file_name().display(),
+                command.chars().take(80).collect::<String>()
+            ));
         }
     }
     found
