@@ -5,6 +5,7 @@
 
 pub mod alert;
 pub mod cert;
+pub mod clock;
 pub mod desired;
 pub mod disk;
 pub mod history;

@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls_pki_types::ServerName;
@@ -29,7 +29,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 
-use crate::model::cert::Leaf;
+use crate::model::cert::{ChainEnd, Leaf};
 use crate::model::desired::KeyType;
 use crate::model::name::{Domain, Fingerprint};
 use crate::model::observed::{Look, Seen, Served};
@@ -229,13 +229,21 @@ fn served(chain: &[Vec<u8>], question: &Question<'_>, at: Timestamp) -> Result<S
         name: question.name.clone(),
         source,
     })?;
+    let distrust = question.roots.distrust(chain, question.name, at);
+    let end = ChainEnd::first(chain[1..].iter()).filter(|end| end.not_after < leaf.not_after);
+    // There may be another way to a root, without what ends: then nobody is hurt.
+    let last = leaf.not_after.saturating_sub(SignedDuration::from_secs(1));
+    let hurts = |_: &ChainEnd| {
+        distrust.is_some() || question.roots.distrust(chain, question.name, last.unwrap_or(at)).is_some()
+    };
     Ok(Served {
+        chain_end: end.filter(hurts),
         fingerprint: leaf.fingerprint,
         serial: leaf.serial,
         not_before: leaf.not_before,
         not_after: leaf.not_after,
         issuer: leaf.issuer,
-        distrust: question.roots.distrust(chain, question.name, at),
+        distrust,
     })
 }
 

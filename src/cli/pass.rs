@@ -40,7 +40,7 @@ impl Output {
         };
         let now = Timestamp::now();
         self.print(&render::summary_text(&summary, now), &render::summary_json(&summary, now));
-        let attended = alert::after_pass(&engine, &request, &summary).await;
+        let attended = alert::after_pass(&engine, &summary).await;
         // Whoever is told nothing must not believe that all is well.
         let untold = how != How::Cli && !attended.is_well();
         Ok(if untold { Exit::Failed } else { exit_of(&summary) })

@@ -194,7 +194,9 @@ impl Conversation {
             Question::Read(places) => ("read", *places, &[][..]),
             Question::Installed(names) => ("installed", &[][..], *names),
         };
-        let limit = if action == "check" { OUTPUT_LIMIT } else { EXAMINE_LIMIT };
+        // A receiver also says what it allows.
+        let little = action == "check" && !host.receiver;
+        let limit = if little { OUTPUT_LIMIT } else { EXAMINE_LIMIT };
         let mut this = Self { limit, ..Self::with(EXAMINE, host, action, places.len() + names.len())? };
         for name in names {
             this.input.extend_from_slice(format!("{name}\n").as_bytes());

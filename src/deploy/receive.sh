@@ -376,12 +376,36 @@ may_go_back() {
     [ "$at" = found ]
 }
 
-# ---- Only looking.
+# ---- Only looking, and saying what would be done with which certificate: whoever has the key could try that out.
 
 check() {
+    set -- $(sha256sum "$0")
+    record program - "${1:-unknown}" - ''
+    says=''
+    while read -r line; do
+        [ -z "$line" ] || says="${says}allow $line$newline"
+    done <<END
+$allowed
+END
+    record conf - here - "$conf
+directory $directory
+owner $key_owner
+group $key_group
+mode $key_mode
+passage $passage
+layout $layout
+${made:+files $made$newline}test $test
+reload $reload
+roots $roots
+$says"
     for tool in $tools; do
         command -v "$tool" >/dev/null || record missing - "$tool" - ''
     done
+    above=$directory
+    while [ ! -e "$above" ] && [ -n "$above" ]; do
+        above=${above%/*}
+    done
+    [ -d "${above:-/}" ] && [ -w "${above:-/}" ] || record directory - closed - "${above:-/}"
     output=$({ timeout -k 5 20 sh -c "$test" </dev/null; printf '\n%s' "$?"; } 2>&1 | tail -c 4096)
     if [ "${output##*"$newline"}" = 0 ]; then
         record test - passed - ''

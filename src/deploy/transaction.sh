@@ -633,7 +633,8 @@ compare() {
     ours="$ours $one"
     keep "$work/in/$one" "$one" "$version" || fail staging "$error"
     before=$old
-    case $recovered in *" $one:"*) before=${recovered##*" $one:"} && before=${before%%:*} ;; esac
+    # Only where it is asked for again: what has been in place ever since is what a newer one goes back to.
+    case $version/$recovered in "$old"/*" $one:"*) before=${recovered##*" $one:"} && before=${before%%:*} ;; esac
     case $written in
         *" $one "*)
             # Cut between its rename and that of `current`, or edited.

@@ -20,6 +20,7 @@ use store::Used;
 use super::{Credential, Engine, Event, Listener, StartError};
 use crate::acme::{self, Glance};
 use crate::config::Config;
+use crate::model::clock::{FAR_OFF, OFF};
 use crate::model::desired::Issuer;
 use crate::model::name::{HostName, IssuerName};
 use crate::model::plan::{Request, minute};
@@ -148,15 +149,19 @@ fn of_credential(credential: &Credential, now: Timestamp) -> Finding {
 
 /// There is a configuration, or we would not be here.
 fn read_well(config: &Config) -> Finding {
-    let count = config.desired.certificates.len();
+    let counted = |count: usize, thing: &str| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
     let what = format!(
-        "{}: {count} certificates, {} hosts, no mistakes",
+        "{}: {}, {}, no mistakes",
         config.path.display(),
-        config.desired.hosts.len()
+        counted(config.desired.certificates.len(), "certificate"),
+        counted(config.desired.hosts.len(), "host")
     );
     match config.warnings.len() {
         0 => Finding::ok("config", what),
-        some => Finding::warn("config", format!("{what}, {some} warnings"), "see the warnings above"),
+        some => {
+            let what = format!("{what}, {}", counted(some, "warning"));
+            Finding::warn("config", what, "see the warnings above")
+        }
     }
 }
 
@@ -268,7 +273,3 @@ fn clock<'a>(answers: impl Iterator<Item = (&'a Issuer, &'a Answer)>) -> Finding
         _ => Finding::ok("clock", format!("agrees with that of {issuer}")),
     }
 }
-
-const OFF: SignedDuration = SignedDuration::from_mins(5);
-/// By as much do CAs date certificates back.
-const FAR_OFF: SignedDuration = SignedDuration::from_hours(1);

@@ -107,4 +107,6 @@ pub struct Summary {
     pub unreadable_debts: Vec<Problem>,
     /// Whether the pass was cut short by a signal.
     pub interrupted: bool,
+    /// Whether it was over all certificates and hosts, and not cut short.
+    pub complete: bool,
 }

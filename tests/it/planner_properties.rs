@@ -156,6 +156,7 @@ fn served(version: &Version, distrust: Option<String>) -> Served {
         not_after: version.not_after,
         issuer: "Some CA".to_owned(),
         distrust,
+        chain_end: None,
     }
 }
 
@@ -695,6 +696,7 @@ fn add_place(
                 not_after: at(life - age),
                 issuer: "Somebody CA".to_owned(),
                 distrust: distrust.then(|| "self-signed".to_owned()),
+                chain_end: None,
             })),
             Shown::Nothing => None,
         };

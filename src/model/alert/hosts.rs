@@ -2,9 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::expiry::{counted, ends, level_of};
+use super::expiry::{counted, ends, level, level_of};
 use super::finding::{Circumstances, Finding};
-use super::{Level, Subject};
+use super::{Level, Memory, Subject};
+use crate::model::cert::ChainEnd;
 use crate::model::desired::Certificate;
 use crate::model::disk::Lies;
 use crate::model::name::HostName;
@@ -21,11 +22,13 @@ const AWAY: SignedDuration = SignedDuration::from_hours(24);
 /// One certificate on its hosts.
 pub(super) fn of_certificate(
     facts: &Circumstances<'_>,
+    memory: &Memory,
     certificate: &Certificate,
     known: &CertState,
     report: &CertReport,
     found: &mut Vec<Finding>,
 ) {
+    let newest = known.newest().and_then(|(_, version)| memory.chains.get(&version.fingerprint)?.as_ref());
     for host in &report.hosts {
         if facts.state.unreadable_hosts.contains_key(&host.host) {
             continue;
@@ -37,6 +40,7 @@ pub(super) fn of_certificate(
             report: host,
             done: facts.state.hosts.get(&host.host).and_then(|of| of.get(&certificate.name)),
             looks: facts.observed.looks(&host.host, &certificate.name),
+            chain: newest,
         };
         let ends = place.ends_soon();
         let lags = place.lags().map(|lags| {
@@ -46,6 +50,7 @@ pub(super) fn of_certificate(
         found.extend(ends);
         found.extend(lags);
         found.extend(place.untrusted());
+        found.extend(place.chain_ends());
         found.extend(place.drifted());
     }
 }
@@ -118,6 +123,8 @@ struct Place<'a> {
     report: &'a HostReport,
     done: Option<&'a HostFacts>,
     looks: &'a [Look],
+    /// What is told of the newest version's own chain.
+    chain: Option<&'a ChainEnd>,
 }
 
 impl Place<'_> {
@@ -188,6 +195,35 @@ impl Place<'_> {
             ends(version.not_after, now)
         );
         Some(self.expiring(level, version.not_after, text))
+    }
+
+    /// What comes with the certificate ends soon, and before it does; that of our own chain is told once for all hosts.
+    fn chain_ends(&self) -> Option<Finding> {
+        let (now, host, name) = (self.facts.now, self.host(), &self.certificate.name);
+        let found = self.served().filter_map(|(look, served)| {
+            let end =
+                served.chain_end.as_ref().filter(|end| !self.newest(served) || self.chain != Some(end))?;
+            let life = served.not_before.duration_until(served.not_after);
+            Some((level(life, now.duration_until(end.not_after))?, end, look, served))
+        });
+        let (level, end, look, served) = found.min_by_key(|(_, end, _, _)| end.not_after)?;
+        let text = format!(
+            "`{host}` ({}) serves {}… for `{name}` with `{}` above it, which {}",
+            look.address,
+            served.fingerprint.short(),
+            end.name,
+            ends(end.not_after, now)
+        );
+        Some(Finding {
+            level,
+            until: Some(end.not_after),
+            reason: Some("what it sends with the certificate ends before the certificate does".to_owned()),
+            next: Some("from then on visitors refuse it, unless it is renewed before".to_owned()),
+            remedy: Some(format!(
+                "see which chain `{host}` is told to send; `certfleet deploy {name} --host {host} --force` puts ours there again"
+            )),
+            ..self.finding("served.chain-ends", text)
+        })
     }
 
     fn expiring(&self, level: Level, end: Timestamp, text: String) -> Finding {
