@@ -308,10 +308,12 @@ pub enum InstallError {
         step: String,
     },
     /// The command ended without an answer.
-    #[error("`{host}` gave no answer ({status}): {said}")]
+    #[error("`{host}` gave no answer ({status}, in {step}): {said}")]
     NoAnswer {
         /// The host's name.
         host: String,
+        /// The step it was in.
+        step: String,
         /// How the command ended.
         status: String,
         /// The last that was said there; safe to show.
@@ -450,7 +452,7 @@ impl Diagnose for InstallError {
             Self::NoCommand { user, .. } => Some(format!(
                 "sshd_config or authorized_keys allow `{user}` no commands (ForceCommand, internal-sftp)"
             )),
-            Self::NoAnswer { .. } => {
+            Self::NoAnswer { step, .. } if step == super::protocol::AT_THE_START => {
                 Some("its login shell must be able to run `sh`, with dd and eval, and no ForceCommand in between".into())
             }
             // By the shell or by `env`.
@@ -467,7 +469,7 @@ impl Diagnose for InstallError {
                 "does a login script there (`.bashrc`, `.profile`) read its input or start another shell, or sudo wait?"
                     .into(),
             ),
-            Self::Silent { .. } | Self::TooLong { .. } | Self::Lost { .. } => Some(
+            Self::NoAnswer { .. } | Self::Silent { .. } | Self::TooLong { .. } | Self::Lost { .. } => Some(
                 "once it has begun to switch the host goes on by itself; the answer is in \
                  .certfleet/.last-answer in its directory"
                     .into(),

@@ -151,7 +151,9 @@ pub(super) struct Doubt {
 impl Doubt {
     /// The version before is back.
     pub(super) fn put_back(self, host: &Host) -> Deployed {
-        Deployed::RolledBack { problem: not_served(self.put_back.certificate, self.version, host, true, &self.seen) }
+        Deployed::RolledBack {
+            problem: not_served(self.put_back.certificate, self.version, host, true, &self.seen),
+        }
     }
 
     /// The version before could not be put back.

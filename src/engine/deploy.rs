@@ -34,13 +34,8 @@ const MANY: usize = 8;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Problems that a new version had on a host; with others it was never tried there.
-const WANTING: [&str; 5] = [
-    "deploy.refused",
-    "deploy.config-test",
-    "deploy.reload",
-    "deploy.not-served",
-    "deploy.not-put-back",
-];
+const WANTING: [&str; 5] =
+    ["deploy.refused", "deploy.config-test", "deploy.reload", "deploy.not-served", "deploy.not-put-back"];
 
 /// What became of one install.
 pub(super) struct Outcome {

@@ -90,7 +90,8 @@ struct Pass {
 fn tried(cases: &[Case]) {
     let names: Vec<&str> = cases.iter().map(|case| case.host).collect();
     let world = World::builder().hosts(&names).site(&[NAME]).site(&[OTHER]).start().unwrap();
-    let config = world.config(&format!("[[certificate]]\ndomains = [\"{NAME}\"]\nhosts = [\"cdn\"]\n")).unwrap();
+    let config =
+        world.config(&format!("[[certificate]]\ndomains = [\"{NAME}\"]\nhosts = [\"cdn\"]\n")).unwrap();
     certfleet(&config, &["renew"]).ended(0);
     let old = world.hosts[0].served(NAME).unwrap();
     assert!(world.hosts.iter().all(|host| host.served(NAME).unwrap() == old));
@@ -174,7 +175,10 @@ impl Pass {
         let mut wrong = Vec::new();
         let mut must = |is_so: bool, why: &str| {
             if !is_so {
-                wrong.push(format!("{} ({}): {why}\n{code}: {all}\nvisitors got: {got}", case.what, case.host));
+                wrong.push(format!(
+                    "{} ({}): {why}\n{code}: {all}\nvisitors got: {got}",
+                    case.what, case.host
+                ));
             }
         };
         // What turned out to be served by itself is no problem any more.
@@ -220,6 +224,7 @@ impl Pass {
     fn line(&self, case: &Case, host: &Host) -> String {
         let said = match case.ends {
             Ends::Served => "nothing".to_owned(),
+            Ends::Cut(_) if self.problem(host, "code").is_empty() => "nothing: it was served by then".to_owned(),
             _ => format!("`{}`: {}", case.ends.code(), shortened(&self.problem(host, "message"), host)),
         };
         let ended = match case.ends {

@@ -43,7 +43,11 @@ impl Disk {
         let _ = stdout.read_line(&mut line);
         let id = holder.id();
         let disk = Self { holder: Mutex::new((holder, stdin, stdout)), id, folder: folder.to_owned() };
-        if line == "ready\n" { Ok(disk) } else { Err("there is no mount namespace to be had here".to_owned()) }
+        if line == "ready\n" {
+            Ok(disk)
+        } else {
+            Err("there is no mount namespace to be had here".to_owned())
+        }
     }
 
     /// Whether this machine lets us have one.

@@ -124,7 +124,10 @@ fn exchange(address: SocketAddr, head: &str, body: &str) -> Result<String, Strin
 }
 
 /// A connection after its handshake, whoever the server says it is.
-pub(crate) fn handshake(address: SocketAddr, name: &str) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+pub(crate) fn handshake(
+    address: SocketAddr,
+    name: &str,
+) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
     let text = |e| format!("{address}: {e}");
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))

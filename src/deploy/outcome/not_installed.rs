@@ -89,7 +89,9 @@ pub enum NotInstalled {
         seen: Seen,
     },
     /// It is not what visitors get, and could not be put back.
-    #[error("`{host}` does not serve `{certificate}` version {version}, and putting the version before back failed: {why}")]
+    #[error(
+        "`{host}` does not serve `{certificate}` version {version}, and putting the version before back failed: {why}"
+    )]
     NotPutBack {
         /// The certificate.
         certificate: CertName,
@@ -200,7 +202,9 @@ impl Diagnose for NotInstalled {
                  {certificate} --host {host} --force"
             ),
             Self::Refused { host, .. } => {
-                format!("once that is mended on `{host}` the next pass installs it; `certfleet deploy` does it now")
+                format!(
+                    "once that is mended on `{host}` the next pass installs it; `certfleet deploy` does it now"
+                )
             }
         })
     }

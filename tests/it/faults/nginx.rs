@@ -90,7 +90,8 @@ const CASES: &[Case] = &[
         host: "reload-kills",
         what: "the reload stops nginx",
         fault: |place| {
-            let stop = format!("[ ! -e {0} ] || kill $(cat {0}) || true", place.path("nginx/nginx.pid").display());
+            let stop =
+                format!("[ ! -e {0} ] || kill $(cat {0}) || true", place.path("nginx/nginx.pid").display());
             let set = place.set("reload", &format!("{stop:?}"));
             both(set, Box::new(|| place.host.start_nginx().unwrap()))
         },
@@ -106,7 +107,11 @@ const CASES: &[Case] = &[
             Box::new(|| place.host.start_nginx().unwrap())
         },
         ends: Ends::New("probe.refused"),
-        says: &["no web server runs there", "start it; it will find the new certificate", "see whether the web server runs"],
+        says: &[
+            "no web server runs there",
+            "start it; it will find the new certificate",
+            "see whether the web server runs",
+        ],
         sound: Sound::Startable,
     },
     Case {
@@ -142,7 +147,9 @@ const CASES: &[Case] = &[
     Case {
         host: "other-block",
         what: "another server block answers for the name",
-        fault: |place| place.site(|text| text.replace(&format!("server_name {NAME}"), "server_name moved.test")),
+        fault: |place| {
+            place.site(|text| text.replace(&format!("server_name {NAME}"), "server_name moved.test"))
+        },
         ends: Ends::Old("deploy.not-served"),
         says: &["the version before is back", "look which server block answers there"],
         sound: Sound::Startable,

@@ -1,7 +1,7 @@
 //! Sessions as odd administrators and odd systems make them.
 
-use super::{Case, Ends, Mend, Place, Sound, tried};
 use super::place::both;
+use super::{Case, Ends, Mend, Place, Sound, tried};
 use crate::world::parts;
 
 const CASES: &[Case] = &[

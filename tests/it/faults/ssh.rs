@@ -95,9 +95,7 @@ const CASES: &[Case] = &[
     Case {
         host: "nologin",
         what: "the login shell is nologin",
-        fault: |place| {
-            place.sessions("echo 'This account is currently not available.'; exit 1")
-        },
+        fault: |place| place.sessions("echo 'This account is currently not available.'; exit 1"),
         ends: Ends::Old("deploy.no-answer"),
         says: &["This account is currently not available.", "login shell"],
         sound: Sound::All,
@@ -178,8 +176,8 @@ fn other_key<'a>(place: &'a super::Place<'a>, kind: &str) -> super::Mend<'a> {
 
 /// What sshd does for an account with this shell.
 fn shell<'a>(place: &'a super::Place<'a>, program: &parts::Program) -> super::Mend<'a> {
-    let libraries = program.libraries().map_or_else(String::new, |libraries| {
-        format!("LD_LIBRARY_PATH={} ", libraries.display())
-    });
+    let libraries = program
+        .libraries()
+        .map_or_else(String::new, |libraries| format!("LD_LIBRARY_PATH={} ", libraries.display()));
     place.sessions(&format!("{libraries}exec {} -c \"$SSH_ORIGINAL_COMMAND\"", program.path().display()))
 }

@@ -70,7 +70,9 @@ fn a_host_without_sudo_is_told_apart() {
     let world = world(&["edge"]);
     let config = with_sudo(&world);
     // As `env` and busybox say it: this machine may well have one.
-    for says in ["env: 'sudo': No such file or directory", "env: can't execute 'sudo': No such file or directory"] {
+    for says in
+        ["env: 'sudo': No such file or directory", "env: can't execute 'sudo': No such file or directory"]
+    {
         program(world.host("edge"), "sudo", &format!("echo \"{says}\" >&2; exit 127"));
         certfleet(&config, &["renew"]).ended(1).said("install sudo there");
     }
