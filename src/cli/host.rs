@@ -10,11 +10,11 @@ use serde_json::json;
 use super::{Exit, Output, Refusal, complain, unknown};
 use crate::config::Config;
 use crate::deploy::error::sudoers_line;
-use crate::deploy::receiver::{self, Roots};
+use crate::deploy::receiver;
 use crate::deploy::{Presented, host_key, identity, presented};
 use crate::engine::Engine;
-use crate::model::desired::{Host, Issuer, Layout};
-use crate::model::name::{HostName, IssuerName};
+use crate::model::desired::{Host, Layout};
+use crate::model::name::HostName;
 use crate::model::problem::Problem;
 use crate::render::Progress;
 use crate::store::Store;
@@ -163,7 +163,7 @@ impl Output {
         if made {
             let _ = writeln!(text, "made the SSH key {}\n", file.display());
         }
-        let conf = host.receiver.then(|| conf(config, host));
+        let conf = host.receiver.then(|| receiver::conf_of(&config.desired, host));
         if let Some(conf) = &conf {
             let _ = writeln!(text, "{}", installing(host, conf));
         }
@@ -204,16 +204,6 @@ impl Output {
         );
         Ok(Exit::Done)
     }
-}
-
-/// What a host allows whose key can do nothing else.
-fn conf(config: &Config, host: &Host) -> String {
-    let certificates = config.desired.certificates.values().filter(|one| one.hosts.contains(&host.name));
-    // Everybody begins at a staging CA, which nobody trusts.
-    let known = |issuer: &Issuer| issuer.roots.is_none() && !issuer.directory.contains("staging");
-    let known = |name: &IssuerName| config.desired.issuers.get(name).is_some_and(known);
-    let all_known = certificates.clone().flat_map(|one| one.issuers()).all(known);
-    receiver::conf(host, certificates, if all_known { Roots::System } else { Roots::Any })
 }
 
 fn installing(host: &Host, conf: &str) -> String {

@@ -2,6 +2,7 @@
 
 use super::error::InstallError;
 use super::protocol::{Conversation, Malformed, Place, Question};
+use super::receiver::Installed;
 use super::ssh::Session;
 use crate::model::desired::Host;
 use crate::model::problem::plain;
@@ -15,13 +16,15 @@ pub struct Tested {
     pub missing: Vec<String>,
     /// Where we may not write, if that is so: the host's `directory`, or the nearest that is there above it.
     pub closed: Option<String>,
+    /// What is installed there, on a host with a receiver that says so.
+    pub installed: Option<Installed>,
 }
 
 impl Session {
     /// Runs the host's config test and sees whether a transaction would find what it needs.
     pub async fn check(&self, host: &Host) -> Result<Tested, InstallError> {
         let records = self.ask(host, Conversation::examine(host, &Question::Check)?).await?;
-        let mut tested = Tested { broken: None, missing: Vec::new(), closed: None };
+        let mut tested = Tested { broken: None, missing: Vec::new(), closed: None, installed: None };
         let mut said = false;
         for record in records {
             match (record.word.as_str(), record.detail.as_str()) {
@@ -32,6 +35,14 @@ impl Session {
                 }
                 ("directory", "writable") => {}
                 ("directory", "closed") => tested.closed = Some(plain(&record.text)),
+                ("program", sum) => {
+                    tested.installed.get_or_insert_default().program = sum.to_owned();
+                }
+                ("conf", _) => {
+                    let installed = tested.installed.get_or_insert_default();
+                    let (conf, says) = record.text.split_once('\n').unwrap_or((&record.text, ""));
+                    (installed.conf, installed.says) = (plain(conf), says.to_owned());
+                }
                 ("missing", tool) => tested.missing.push(tool.to_owned()),
                 (word, _) => return Err(InstallError::malformed(host, Malformed::Word(word.to_owned()))),
             }

@@ -104,9 +104,10 @@ judge_request() {
     step 'judging'
     incoming=$staged staged='' plan=''
     look_over
+    verified=$(verify_all)
     while read -r one version _ sizes; do
         if acceptable "$work/in/$one"; then
-            # Who restored an old store counts anew. It is the end that was judged, not the number.
+            # Who restored an old store counts anew. Its dates were judged, not its number.
             plan="$plan$one $version force $sizes$newline" staged="$staged $one"
         else
             refuse "$error"
@@ -135,23 +136,41 @@ acceptable() {
     error='what was sent is not a key, its certificate and a chain'
     case $formed in *" $one "*) ;; *) return 1 ;; esac
     step "judging $one"
-    own_key "$1" && names_allowed "$1" && valid "$1" && better "$1"
+    own_key "$1" && names_allowed && valid "$1" && better
 }
 
-# Finds out for all at once what needs no openssl: which are the very ones $in_use, and which are $formed as one
-# key, one leaf and certificates, with nothing between them that others could take for something else.
+# Finds out for all at once what needs no openssl: which are the very ones $in_use, which have the same $chains, and
+# which are $formed as one key, one leaf and certificates, with nothing between them that others could take for
+# something else.
 look_over() {
     parts='' live=''
     for one in $incoming; do
         parts="$parts $one/privkey.pem $one/cert.pem $one/chain.pem"
         live="$live $one/privkey.pem $one/cert.pem $one/chain.pem $one/fullchain.pem"
     done
-    in_use=$(cd "$directory" && sha256sum $live | awk '
-        FNR == NR { sum[$2] = $1; next }
-        { split($2, part, "/") }
-        part[2] ~ /^(privkey|fullchain|cert|chain)\.pem$/ { here[part[1]]; if (sum[$2] != $1) other[part[1]] }
-        END { for (one in here) if (!(one in other)) printf " %s ", one }
-    ' - "$work/sums")
+    in_use=$(cd "$directory" && sha256sum $live | awk -v work=.certfleet/.work/in/ '
+        function with_chain(sum, folder) {
+            if (!(sum in chain)) chain[sum] = folder "/chain.pem"
+            leaves[sum] = leaves[sum] " " folder "/cert.pem"
+        }
+        there { sum[$2] = $1; next }
+        {
+            split($2, part, "/")
+            if (part[2] !~ /^(privkey|fullchain|cert|chain)\.pem$/) next
+            if (part[2] == "chain.pem") incoming[part[1]] = $1
+            if (!($2 in sum) || sum[$2] != $1) other[part[1]]
+        }
+        END {
+            for (one in incoming) if (!(one in other)) printf " %s ", one
+            print ""
+            for (one in other) {
+                with_chain(incoming[one], work one)
+                if ((one "/cert.pem" in sum) && (one "/chain.pem" in sum)) with_chain(sum[one "/chain.pem"], one)
+            }
+            for (each in chain) print chain[each] leaves[each]
+        }
+    ' there=1 - there='' "$work/sums")
+    chains=${in_use#*"$newline"} in_use=${in_use%%"$newline"*}
     formed=$(cd "$work/in" && awk '
         FNR == 1 {
             if (inside) bad[one]
@@ -180,27 +199,34 @@ look_over() {
     ' $parts)
 }
 
-# Also finds its $serial and when it $begins.
-own_key() {
-    error='the key is not the one of the certificate'
-    facts=$(openssl x509 -in "$1/cert.pem" -noout -serial -startdate -pubkey) || return 1
-    serial=${facts%%"$newline"*} facts=${facts#*"$newline"}
-    begins=${facts%%"$newline"*}
-    [ "${facts#*"$newline"}" = "$(openssl pkey -in "$1/privkey.pem" -passin pass: -pubout)" ]
+# Says these facts of a certificate. It would load all roots of this machine first, and needs none.
+facts() {
+    SSL_CERT_FILE=/dev/null openssl x509 -in "$1" -noout -serial -startdate "$2" -ext subjectAltName
 }
 
-# Finds the $names in the certificate $1. What is no DNS name keeps its kind, which no list allows.
+# Also finds its $serial, when it $begins, and what is said of the names that it $has.
+own_key() {
+    error='the key is not the one of the certificate'
+    has=$(facts "$1/cert.pem" -pubkey) || return 1
+    serial=${has%%"$newline"*} has=${has#*"$newline"}
+    begins=${has%%"$newline"*} has=${has#*"$newline"}
+    end='-----END PUBLIC KEY-----'
+    [ "${has%%"$end"*}$end" = "$(openssl pkey -in "$1/privkey.pem" -passin pass: -pubout)" ] || return 1
+    has=${has#*"$end"}
+}
+
+# Finds the $names in what was said of them, after a title. What is no DNS name keeps its kind, which no list allows.
 names_in() {
-    found=$(openssl x509 -in "$1" -noout -ext subjectAltName)
-    found=${found#*"$newline"} names=''
-    for name in $found; do
+    names=''
+    case $1 in *'Alternative Name:'*"$newline"*) ;; *) return ;; esac
+    for name in ${1#*'Alternative Name:'*"$newline"}; do
         name=${name#DNS:}
         names="$names ${name%,}"
     done
 }
 
 names_allowed() {
-    names_in "$1/cert.pem"
+    names_in "$has"
     error='no names are in it' has=$names
     [ -n "$names" ] || return 1
     for name in $names; do
@@ -217,17 +243,33 @@ covered() {
     return 1
 }
 
-# Whether it is valid now, and its chain leads to a root that counts here.
-valid() {
-    leaf=$1/cert.pem chain=$1/chain.pem
+# Says `PATH: OK` for each of these that is valid now, and with the chain $1 leads to a root that counts here.
+verify() {
+    chain=$1
+    shift
+    [ "$roots" = any ] || [ ! -s "$chain" ] || set -- -untrusted "$chain" "$@"
     case $roots in
-        system) set -- ;;
+        system) ;;
         # Whoever that is: it is only seen that the chain is its own.
-        any) set -- -partial_chain -trusted "$chain" ;;
-        *) set -- -trusted "$roots" ;;
+        any) set -- -partial_chain -trusted "$chain" "$@" ;;
+        *) set -- -trusted "$roots" "$@" ;;
     esac
-    [ "$roots" = any ] || [ ! -s "$chain" ] || set -- "$@" -untrusted "$chain"
-    error=$(openssl verify -purpose sslserver "$@" "$leaf" 2>&1) && return
+    openssl verify -purpose sslserver "$@" </dev/null
+}
+
+# All that have the same chain at once: to begin and to load the roots takes longer than the work.
+verify_all() {
+    cd "$directory" || return
+    while read -r chain leaves; do
+        [ -z "$leaves" ] || verify "$chain" $leaves
+    done <<END
+$chains
+END
+}
+
+valid() {
+    case $newline$verified$newline in *"$newline${1#"$directory/"}/cert.pem: OK$newline"*) return 0 ;; esac
+    error=$(verify "$1/chain.pem" "$1/cert.pem" 2>&1) && return
     error="it is not valid here (roots: $roots): $error"
     return 1
 }
@@ -238,17 +280,11 @@ better() {
     case $in_use in *" $one "*) return 0 ;; esac
     live=$directory/$one
     [ -f "$live/cert.pem" ] && [ -f "$live/chain.pem" ] && valid "$live" || return 0
-    there=$(openssl x509 -in "$live/cert.pem" -noout -serial -startdate)
-    case $(begins_than "${there#*"$newline"}") in
-        later) ;;
-        # What we did not put there has no history here, and may be taken over as it is.
-        near) [ ! "$live/cert.pem" -ef "$base/$one/current/cert.pem" ] || ! known "${there%%"$newline"*}" || return 1 ;;
-        *)
-            error="it begins before the one in use, which is newer: ${there#*"$newline"}"
-            return 1
-            ;;
-    esac
-    names_in "$live/cert.pem"
+    there=$(facts "$live/cert.pem" -noout)
+    known=${there%%"$newline"*} there=${there#*"$newline"}
+    began=${there%%"$newline"*} there=${there#*"$newline"}
+    newer || return 1
+    names_in "$there"
     for name in $names; do
         covered "$name" "$allowed_names" && ! covered "$name" "$has" || continue
         error="it lacks the name $name, which the one in use has and $conf allows"
@@ -256,30 +292,39 @@ better() {
     done
 }
 
-# Tells how it $begins beside another, both as `notBefore=Feb  1 12:00:00 2027 GMT`: later or earlier by more than a
-# day, or near it.
-begins_than() {
-    printf '%s\n%s\n' "$1" "$begins" | awk -F '[ =:]+' '
-        {
-            # Years begin in March, so that a leap day is the last one.
-            month = (index("MarAprMayJunJulAugSepOctNovDecJanFeb", $2) + 2) / 3
-            year = $7 - (month > 10)
-            days = 365 * year + int(year / 4) - int(year / 100) + int(year / 400) + int((153 * month - 151) / 5) + $3
-            at[NR] = ((days * 24 + $4) * 60 + $5) * 60 + $6
-        }
-        END {
-            after = at[2] - at[1]
-            print (NR != 2 ? "unknown" : after > 86400 ? "later" : after < -86400 ? "earlier" : "near")
-        }
-    '
+# Whether it $begins after the other $began, or within a day of it and is not $known.
+newer() {
+    error="it begins before the one in use, which is newer: $began"
+    moment "$began" && day_before=$day second_before=$second && moment "$begins" || return 1
+    days=$((day - day_before)) seconds=$((second - second_before))
+    [ $((days > 1 || days == 1 && seconds > 0)) = 0 ] || return 0
+    [ $((days < -1 || days == -1 && seconds < 0)) = 0 ] || return 1
+    # What we did not put there has no history here, and may be taken over as it is.
+    [ ! "$live/cert.pem" -ef "$base/$one/current/cert.pem" ] || ! was_here
 }
 
-# Whether it is the certificate in use, with the serial number $1, or one that stayed here when that took its place.
-# By their numbers, because the same certificate can be written in many ways. One that was put back, because it was
-# not served, has a higher version.
-known() {
+# Finds the $day, counted from long ago, and the $second of it: of `notBefore=Feb  1 12:00:00 2027 GMT`.
+moment() {
+    set -- ${1#*=}
+    [ $# = 5 ] || return 1
+    # A year begins in March, so that a leap day is its last one.
+    before=MarAprMayJunJulAugSepOctNovDecJanFeb
+    before=${before%%"$1"*}
+    month=$((${#before} / 3 + 1))
+    year=$(($4 - (month > 10)))
+    day=$((365 * year + year / 4 - year / 100 + year / 400 + (153 * month - 151) / 5 + $2))
+    hour=${3%%:*} second=${3##*:}
+    minute=${3#*:} minute=${minute%%:*}
+    # 08 would be octal.
+    second=$(((1$hour * 60 + 1$minute) * 60 + 1$second))
+}
+
+# Whether it is the certificate in use, or one that stayed here when that took its place. By their serial numbers,
+# because the same certificate can be written in many ways. One that was put back, because it was not served, has a
+# higher version.
+was_here() {
     error="it is the one in use, written in another way: if that is damaged, remove $live/cert.pem"
-    [ "$1" != "$serial" ] || return 0
+    [ "$known" != "$serial" ] || return 0
     error='it was in use here before the one that is'
     last=$(readlink "$base/$one/current")
     set +f
@@ -288,7 +333,8 @@ known() {
     for kept in "$@"; do
         before=${kept##*/}
         number "${before%%-*}" && [ "${before%%-*}" -lt "${last%%-*}" ] || continue
-        [ "$(openssl x509 -in "$kept/cert.pem" -noout -serial)" != "$serial" ] || return 0
+        known=$(facts "$kept/cert.pem" -noout)
+        [ "${known%%"$newline"*}" != "$serial" ] || return 0
     done
     return 1
 }
@@ -330,12 +376,36 @@ may_go_back() {
     [ "$at" = found ]
 }
 
-# ---- Only looking.
+# ---- Only looking, and saying what would be done with which certificate: whoever has the key could try that out.
 
 check() {
+    set -- $(sha256sum "$0")
+    record program - "${1:-unknown}" - ''
+    says=''
+    while read -r line; do
+        [ -z "$line" ] || says="${says}allow $line$newline"
+    done <<END
+$allowed
+END
+    record conf - here - "$conf
+directory $directory
+owner $key_owner
+group $key_group
+mode $key_mode
+passage $passage
+layout $layout
+${made:+files $made$newline}test $test
+reload $reload
+roots $roots
+$says"
     for tool in $tools; do
         command -v "$tool" >/dev/null || record missing - "$tool" - ''
     done
+    above=$directory
+    while [ ! -e "$above" ] && [ -n "$above" ]; do
+        above=${above%/*}
+    done
+    [ -d "${above:-/}" ] && [ -w "${above:-/}" ] || record directory - closed - "${above:-/}"
     output=$({ timeout -k 5 20 sh -c "$test" </dev/null; printf '\n%s' "$?"; } 2>&1 | tail -c 4096)
     if [ "${output##*"$newline"}" = 0 ]; then
         record test - passed - ''

@@ -3,12 +3,16 @@
 //! The transaction is the same script, installed there with [`receive.sh`](../deploy/receive.sh) at its end as the
 //! forced command of the key. What is sent is a request: which action, and the data.
 
+mod compare;
+
 use std::fmt::Write;
 
 use zeroize::Zeroizing;
 
+pub use self::compare::{Difference, Installed, differences, install_again, is_ours};
 use super::protocol::{Conversation, SCRIPT, access_words};
-use crate::model::desired::{Certificate, Host, MadeFile};
+use crate::model::desired::{Certificate, Desired, Host, Issuer, MadeFile};
+use crate::model::name::IssuerName;
 
 /// What makes a receiver of the transaction.
 const RECEIVE: &str = include_str!("receive.sh");
@@ -47,6 +51,25 @@ pub fn options(host: &Host) -> String {
 /// The line of a sudoers file that lets a user run the receiver, without arguments, and nothing else.
 pub fn sudoers_line(user: &str) -> String {
     format!("{user} ALL=(root) NOPASSWD: {PROGRAM} \"\"")
+}
+
+/// What certs.toml asks a host to allow, as its configuration.
+pub fn conf_of(desired: &Desired, host: &Host) -> String {
+    conf(host, of(desired, host), roots_of(desired, host))
+}
+
+fn of<'a>(desired: &'a Desired, host: &'a Host) -> impl Iterator<Item = &'a Certificate> {
+    desired.certificates.values().filter(|one| one.hosts.contains(&host.name))
+}
+
+fn roots_of(desired: &Desired, host: &Host) -> Roots {
+    // Everybody begins at a staging CA, which nobody trusts.
+    let known = |issuer: &Issuer| issuer.roots.is_none() && !issuer.directory.contains("staging");
+    let known = |name: &IssuerName| desired.issuers.get(name).is_some_and(known);
+    match of(desired, host).flat_map(Certificate::issuers).all(known) {
+        true => Roots::System,
+        false => Roots::Any,
+    }
 }
 
 /// What is allowed on a host, as its configuration: these certificates, if their chains lead to `roots`.

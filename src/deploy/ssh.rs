@@ -313,16 +313,24 @@ impl Exchange<'_> {
         let said = said.unwrap_or_else(|| "it said nothing".to_owned());
         match self.host.receiver {
             true => InstallError::NoReceiver { host: self.name(), status, said },
-            false => InstallError::NoAnswer { host: self.name(), step: self.step(), status, said },
+            false => InstallError::NoAnswer {
+                host: self.name(),
+                step: self.step(),
+                here: self.host.local,
+                status,
+                said,
+            },
         }
     }
 
     pub(super) fn silent(&self) -> InstallError {
-        InstallError::Silent { host: self.name(), step: self.step(), seconds: IDLE.as_secs() }
+        let (host, here) = (self.name(), self.host.local);
+        InstallError::Silent { host, here, step: self.step(), seconds: IDLE.as_secs() }
     }
 
     pub(super) fn too_long(&self) -> InstallError {
-        InstallError::TooLong { host: self.name(), step: self.step(), seconds: TRANSACTION.as_secs() }
+        let (host, here) = (self.name(), self.host.local);
+        InstallError::TooLong { host, here, step: self.step(), seconds: TRANSACTION.as_secs() }
     }
 
     pub(super) fn name(&self) -> String {

@@ -181,7 +181,7 @@ impl Engine {
 
     async fn rehearse_host(&self, host: &Host) -> Result<(), Problem> {
         let session = self.session(host).await.map_err(|error| Problem::of(&*error))?;
-        let Tested { broken, missing, closed } =
+        let Tested { broken, missing, closed, installed: _ } =
             session.check(host).await.map_err(|error| Problem::of(&error))?;
         let name = host.name.clone();
         let found = match (missing.is_empty(), closed, broken) {

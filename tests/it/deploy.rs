@@ -176,10 +176,13 @@ fn refused(host: &desired::Host) -> ConnectError {
 
 /// Deploys with a session of its own.
 fn deployed(host: &Host, bundles: &[Bundle]) -> Vec<Deployed> {
-    let wanted = wanted(host);
+    deployed_as(&wanted(host), host, bundles)
+}
+
+fn deployed_as(wanted: &desired::Host, host: &Host, bundles: &[Bundle]) -> Vec<Deployed> {
     wait(async {
-        let session = session(&wanted).await;
-        let result = deploy(&session, &wanted, bundles, &Look::at(host)).await;
+        let session = session(wanted).await;
+        let result = deploy(&session, wanted, bundles, &Look::at(host)).await;
         session.close().await;
         result.unwrap_or_else(|error| panic!("{error:?}")).into_iter().map(|(_, deployed)| deployed).collect()
     })

@@ -224,7 +224,9 @@ impl Pass {
     fn line(&self, case: &Case, host: &Host) -> String {
         let said = match case.ends {
             Ends::Served => "nothing".to_owned(),
-            Ends::Cut(_) if self.problem(host, "code").is_empty() => "nothing: it was served by then".to_owned(),
+            Ends::Cut(_) if self.problem(host, "code").is_empty() => {
+                "nothing: it was served by then".to_owned()
+            }
             _ => format!("`{}`: {}", case.ends.code(), shortened(&self.problem(host, "message"), host)),
         };
         let ended = match case.ends {

@@ -15,14 +15,14 @@ use crate::world::process::{Service, Watchdog};
 const NAME: &str = "media.social.test";
 
 /// A host whose certificates are served by haproxy, from a combined.pem that somebody made of certbot's.
-struct Balanced {
-    world: World,
-    config: PathBuf,
+pub(crate) struct Balanced {
+    pub(crate) world: World,
+    pub(crate) config: PathBuf,
     haproxy: Service,
     address: SocketAddr,
 }
 
-fn start() -> Balanced {
+pub(crate) fn start() -> Balanced {
     let world = World::builder().hosts(&["edge"]).site(&[NAME]).start().unwrap();
     let host = world.host("edge");
     host.stop_nginx();
@@ -65,23 +65,23 @@ fn start() -> Balanced {
     Balanced { world, config, haproxy, address }
 }
 
-fn edit(config: &Path, from: &str, to: &str) {
+pub(crate) fn edit(config: &Path, from: &str, to: &str) {
     let text = fs::read_to_string(config).unwrap();
     assert!(text.contains(from), "{from} is not in\n{text}");
     fs::write(config, text.replace(from, to)).unwrap();
 }
 
 impl Balanced {
-    fn served(&self) -> Served {
+    pub(crate) fn served(&self) -> Served {
         look::served(self.address, NAME).unwrap()
     }
 
-    fn combined(&self) -> String {
+    pub(crate) fn combined(&self) -> String {
         fs::read_to_string(self.world.host("edge").live.join(NAME).join("combined.pem")).unwrap()
     }
 
     /// Whether haproxy would start with what is there, and serve this.
-    fn assert_starts_with(&self, leaf: &[u8]) {
+    pub(crate) fn assert_starts_with(&self, leaf: &[u8]) {
         self.haproxy.stop();
         self.haproxy.start().unwrap();
         assert_eq!(self.served().leaf(), leaf);

@@ -1,5 +1,8 @@
 //! A host whose sshd lets our key do one thing only: bring certificates to `certfleet-receive`.
 
+mod compared;
+mod killed;
+mod kinds;
 mod thief;
 
 use std::fs;
@@ -50,7 +53,7 @@ fn set_up() -> (World, PathBuf) {
     (world, config)
 }
 
-fn install(world: &World, config: &Path) {
+pub(crate) fn install(world: &World, config: &Path) {
     let host = world.host("edge");
     let (program, conf) = (host.root.join("certfleet-receive"), host.root.join("receive.conf"));
     let script = certfleet(config, &["host", "setup", "edge", "--script"]).ended(0).out;

@@ -10,6 +10,7 @@ use rustls::crypto::aws_lc_rs;
 
 use super::{Finding, Standing};
 use crate::acme::{self, Glance};
+use crate::deploy::receiver::{self, Difference, Installed};
 use crate::dns::{Change, PropagationCheck, TxtRecord, Verdict};
 use crate::engine::Engine;
 use crate::engine::clean::NoAccount;
@@ -223,7 +224,12 @@ impl Engine {
                 async {
                     let late = || {
                         let what = format!("not done after {} s", HOST.as_secs());
-                        vec![Finding::fail(format!("host {name}"), what, "see what its sshd is busy with")]
+                        let hint = if host.local {
+                            "see what it is busy with"
+                        } else {
+                            "see what its sshd is busy with"
+                        };
+                        vec![Finding::fail(format!("host {name}"), what, hint)]
                     };
                     tokio::time::timeout(HOST, self.try_host(host)).await.unwrap_or_else(|_| late())
                 },
@@ -260,6 +266,9 @@ impl Engine {
                 "install coreutils and util-linux there",
             ),
         });
+        if host.receiver {
+            findings.extend(self.installed(host, tested.installed.as_ref()));
+        }
         findings.push(match &tested.closed {
             None => Finding::ok(subject("directory"), format!("{} can be written", host.directory)),
             Some(place) => Finding::fail(
@@ -277,6 +286,32 @@ impl Engine {
             ),
         });
         findings
+    }
+
+    /// What is installed on a host that judges for itself, beside what `host setup` would print now.
+    fn installed(&self, host: &Host, installed: Option<&Installed>) -> Vec<Finding> {
+        let subject = format!("host {}: certfleet-receive", host.name);
+        let Some(installed) = installed else {
+            let what = "the program there is of an earlier edition, which does not say what it allows";
+            return vec![Finding::warn(subject, what, receiver::install_again(host))];
+        };
+        let program = match receiver::is_ours(installed) {
+            true => Finding::ok(subject, "the program there is that of this certfleet"),
+            false => Finding::warn(
+                subject,
+                "the program there is of another edition, or was changed",
+                receiver::install_again(host),
+            ),
+        };
+        let subject = || format!("host {}: {}", host.name, installed.conf);
+        let differences = receiver::differences(&self.config.desired, host, installed);
+        let as_asked =
+            differences.is_empty().then(|| Finding::ok(subject(), "allows what certs.toml asks for"));
+        let lines = differences.into_iter().map(|Difference { stops, what, remedy }| match stops {
+            true => Finding::fail(subject(), what, remedy),
+            false => Finding::warn(subject(), what, remedy),
+        });
+        [program].into_iter().chain(as_asked).chain(lines).collect()
     }
 
     async fn try_probe(&self, host: &Host, certificates: &[CertName]) -> Vec<Finding> {

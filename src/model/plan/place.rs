@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Decision, Deploying, Lacks, Request, Waiting};
 use crate::model::desired::Certificate;
+use crate::model::disk::Lies;
 use crate::model::name::{HostName, VersionNumber};
 use crate::model::observed::{Look, Observed, Seen, Served};
 use crate::model::state::{CertState, HostFacts, Installed, State, Version};
@@ -25,7 +26,7 @@ pub(in crate::model) struct Place<'a> {
     untrusted: Option<&'a BTreeMap<VersionNumber, String>>,
     pub(super) state: &'a State,
     pub(super) observed: &'a Observed,
-    pub(super) now: Timestamp,
+    pub(in crate::model) now: Timestamp,
 }
 
 impl<'a> Place<'a> {
@@ -58,6 +59,48 @@ impl<'a> Place<'a> {
         version: &Version,
         request: &Request,
     ) -> Decision<Lacks> {
+        let decision = self.by_looks(number, version, request);
+        match decision {
+            // What visitors get is as it should be; that says nothing of what the server would start with.
+            Decision::Nothing | Decision::Wait(Waiting::Pending(..) | Waiting::Unreachable(..)) => {
+                self.by_disk(number, version, request).unwrap_or(decision)
+            }
+            decision => decision,
+        }
+    }
+
+    /// The same by what lies on the disk, where that is not as we left it.
+    fn by_disk(
+        &self,
+        number: VersionNumber,
+        version: &Version,
+        request: &Request,
+    ) -> Option<Decision<Lacks>> {
+        let (installed, disk) = self.facts?.found()?;
+        if installed.fingerprint != version.fingerprint {
+            return None;
+        }
+        let act = |what| Some(Decision::Act(Lacks::OnDisk(what)));
+        let served = match &disk.lies {
+            Lies::Right | Lies::Unseen(..) => return None,
+            Lies::Damaged(what) | Lies::Open(what) => return act(what.clone()),
+            Lies::Other(served) => served,
+        };
+        if self.is_foreign(served) && !self.ends_soon(served.not_before, served.not_after) {
+            return Some(Decision::Wait(Waiting::ForeignOnDisk(
+                self.certificate.name.clone(),
+                self.host.clone(),
+                served.fingerprint,
+                served.not_after,
+            )));
+        }
+        match self.worse(number, version, &[served], request) {
+            Some(waiting) => Some(Decision::Wait(waiting)),
+            None => act(self.known.words_for(served, self.now)),
+        }
+    }
+
+    fn by_looks(&self, number: VersionNumber, version: &Version, request: &Request) -> Decision<Lacks> {
         let name = || self.certificate.name.clone();
         let host = || self.host.clone();
         let installed = self.installed();

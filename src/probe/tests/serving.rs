@@ -250,3 +250,24 @@ fn roots_that_are_none_are_refused() {
         assert_eq!(found, code);
     }
 }
+
+#[tokio::test]
+async fn what_comes_with_it_and_ends_before_it_is_seen_unless_there_is_another_way() {
+    let ca = Ca::new();
+    let key = KeyPair::generate().unwrap();
+    // Longer than the intermediate.
+    let server = Server::new(vec![pair(ca.issue(&["shop.example.org"], DECADE * 2, &key), &key)]).await;
+    let seen = look(server.address, "shop.example.org", None, &ca.roots).await;
+    let end = served_by(&seen).chain_end.clone().expect("it ends before");
+    assert_eq!((end.name.as_str(), end.not_after), ("Intermediate", "2035-12-30T00:00:00Z".parse().unwrap()));
+
+    let stray = params("Stray", &[], SignedDuration::from_hours(24 * 200)).self_signed(&key).unwrap();
+    let mut chain = ca.issue(&["shop.example.org"], YEAR, &key);
+    server.serve(vec![pair(chain.clone(), &key)]);
+    let seen = look(server.address, "shop.example.org", None, &ca.roots).await;
+    assert_eq!(served_by(&seen).chain_end, None);
+    chain.push(stray.der().clone());
+    server.serve(vec![pair(chain, &key)]);
+    let seen = look(server.address, "shop.example.org", None, &ca.roots).await;
+    assert_eq!((&served_by(&seen).distrust, &served_by(&seen).chain_end), (&None, &None));
+}

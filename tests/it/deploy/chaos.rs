@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::faults::check::{self, Others};
+use crate::receiver;
 
 /// A certificate of somebody else on the same host.
 const OTHER: &str = "other.social.test";
@@ -104,19 +105,44 @@ struct Place<'a> {
     world: &'a World,
     host: &'a Host,
     others: Others,
+    /// Whose certificates are taken, where the script is installed.
+    authority: Option<Authority>,
 }
 
 impl<'a> Place<'a> {
     fn new(world: &'a World, name: &str) -> Self {
         let host = world.host(name);
-        Self { world, host, others: Others::of(host, &[NAME]) }
+        Self { world, host, others: Others::of(host, &[NAME]), authority: None }
+    }
+
+    /// One where the script is installed, and judges what comes.
+    fn receiving(world: &'a World, name: &str) -> Self {
+        let config =
+            world.config("[[certificate]]\ndomains = [\"media.social.test\"]\nhosts = [\"edge\"]\n").unwrap();
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace("[host.edge]\n", "[host.edge]\nreceiver = true\n")).unwrap();
+        receiver::install(world, &config);
+        let authority = Authority::new("a CA").unwrap();
+        fs::write(&world.pebble.roots, authority.pem()).unwrap();
+        Self { authority: Some(authority), ..Self::new(world, name) }
+    }
+
+    fn fresh(&self) -> Pair {
+        match &self.authority {
+            Some(authority) => authority.issue(&[NAME], -DAY, 90 * DAY).unwrap(),
+            None => fresh(NAME),
+        }
+    }
+
+    fn wanted(&self) -> desired::Host {
+        desired::Host { receiver: self.authority.is_some(), ..wanted(self.host) }
     }
 
     /// Deploys through this fault; `None` is a connection that did not come to an answer.
     fn through(&self, fault: Fault, bundles: &[Bundle]) -> (Option<Vec<Deployed>>, [usize; 2]) {
         wait(async {
             let chaos = Chaos::to(self.host, self.world.spare_address(9), fault).await;
-            let mut wanted = wanted(self.host);
+            let mut wanted = self.wanted();
             wanted.address = chaos.at.ip().to_string();
             wanted.port = chaos.at.port();
             let result = match Session::open(&wanted, login(&wanted)).await {
@@ -142,7 +168,7 @@ impl<'a> Place<'a> {
 
     /// The next pass.
     fn assert_converges(&self, bundle: &Bundle, pair: &Pair, what: &str) {
-        let result = deployed(self.host, std::slice::from_ref(bundle));
+        let result = deployed_as(&self.wanted(), self.host, std::slice::from_ref(bundle));
         assert!(matches!(result[..], [Deployed::Served { .. }]), "{what}: {result:?}");
         assert!(serves(self.host, NAME, pair), "{what}");
         self.assert_sound(what);
@@ -151,18 +177,28 @@ impl<'a> Place<'a> {
 }
 
 /// Positions all over so many bytes: the hand-shake, the login, the script, the keys, the last answer.
-fn positions(total: usize) -> impl Iterator<Item = usize> {
-    (0..CUTS).map(move |n| n * total / CUTS).chain([total.saturating_sub(1)])
+fn positions(total: usize, cuts: usize) -> impl Iterator<Item = usize> {
+    (0..cuts).map(move |n| n * total / cuts).chain([total.saturating_sub(1)])
 }
 
 #[test]
 fn a_connection_that_is_cut_anywhere_leaves_a_sound_host() {
     let world = World::builder().hosts(&["edge"]).site(&[NAME]).site(&[OTHER]).start().unwrap();
-    let place = Place::new(&world, "edge");
+    sweep(&Place::new(&world, "edge"), CUTS);
+}
+
+#[test]
+fn nor_does_it_where_the_script_is_installed() {
+    let world = World::builder().hosts(&["edge"]).site(&[NAME]).site(&[OTHER]).start().unwrap();
+    sweep(&Place::receiving(&world, "edge"), CUTS / 2);
+}
+
+/// Cuts at so many positions in each direction, looks, deploys again, looks again.
+fn sweep(place: &Place<'_>, cuts: usize) {
     let mut version = 1;
     let mut next = || {
         version += 1;
-        let pair = fresh(NAME);
+        let pair = place.fresh();
         (bundle(NAME, version, &pair), pair)
     };
     let (first, _) = next();
@@ -171,7 +207,7 @@ fn a_connection_that_is_cut_anywhere_leaves_a_sound_host() {
     place.assert_sound("without a fault");
     let (mut lost, mut done) = (0, 0);
     for (way, total) in [(Way::ToHost, up), (Way::FromHost, down)] {
-        for at in positions(total) {
+        for at in positions(total, cuts) {
             let (bundle, pair) = next();
             let (result, _) = place.through(Fault::Cut(way, at), std::slice::from_ref(&bundle));
             let what = format!("cut {way:?} at {at} of {total}: {result:?}");
@@ -184,7 +220,7 @@ fn a_connection_that_is_cut_anywhere_leaves_a_sound_host() {
         }
     }
     println!("{up} bytes to the host, {down} from it: {lost} lost, {done} came to an answer");
-    assert!(lost > CUTS, "{lost} of {}", lost + done);
+    assert!(lost > cuts, "{lost} of {}", lost + done);
 }
 
 #[test]

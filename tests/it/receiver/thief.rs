@@ -1,8 +1,10 @@
 //! Somebody has stolen our key, and tries everything that ssh can do with it.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use certfleet::deploy::protocol::Conversation;
 use certfleet::deploy::receiver;
@@ -15,6 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use super::*;
 use crate::world::made::{Authority, DAY, Pair};
 use crate::world::parts;
+use crate::world::ports;
 
 struct Thief<'a> {
     host: &'a Host,
@@ -35,7 +38,7 @@ impl<'a> Thief<'a> {
             "-o",
             "IdentitiesOnly=yes",
         ]);
-        command.arg("-i").arg(&self.host.identity).env_remove("SSH_AUTH_SOCK");
+        command.arg("-i").arg(&self.host.identity).env_remove("SSH_AUTH_SOCK").env("DISPLAY", ":99");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -128,6 +131,31 @@ fn there_is_no_shell_no_file_no_tunnel() {
     let back = thief.ssh(&back, &[], b"");
     assert!(String::from_utf8_lossy(&back.stderr).contains("forwarding failed"), "{back:?}");
 
+    let screen = thief.ssh(&["-Y", "-v"], &[], b"");
+    assert!(String::from_utf8_lossy(&screen.stderr).contains("X11 forwarding request failed"), "{screen:?}");
+    // Doors that the client opens here lead nowhere.
+    let [port, socks] = ports::free::<2>(thief.host.address).unwrap();
+    let [port, socks] = [port, socks].map(|port| SocketAddr::new(thief.host.address, port));
+    let to_tls =
+        [&[4, 1][..], &thief.host.tls_port.to_be_bytes(), &octets(thief.host.address), &[0]].concat();
+    for (option, door, first) in
+        [("-L", format!("{port}:{tls}"), (port, Vec::new())), ("-D", socks.to_string(), (socks, to_tls))]
+    {
+        let mut client = thief.start(&["-N", option, &door], &[]);
+        let mut stream = connected(first.0);
+        stream.write_all(&first.1).unwrap();
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said);
+        client.kill().unwrap();
+        let output = client.wait_with_output().unwrap();
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("administratively prohibited"),
+            "{output:?}"
+        );
+        // At most what the client itself answers to SOCKS.
+        assert!(said.len() <= 8, "{option}: {said:?}");
+    }
+
     let key = thief.host.live.join(NAME).join("privkey.pem");
     // They wait for an answer until they are sent away: all at the same time.
     let (port, ssh) = (thief.host.ssh_port.to_string(), parts::ssh().unwrap());
@@ -153,6 +181,52 @@ fn there_is_no_shell_no_file_no_tunnel() {
 
     assert!(!stolen.exists());
     assert_eq!(thief.there(), before);
+}
+
+fn octets(address: IpAddr) -> [u8; 4] {
+    let IpAddr::V4(address) = address else { panic!("{address}") };
+    address.octets()
+}
+
+fn connected(door: SocketAddr) -> TcpStream {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match TcpStream::connect(door) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(Instant::now() < deadline, "{door}: {error}"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn what_a_client_sets_in_the_environment_changes_nothing() {
+    let (world, config) = set_up();
+    certfleet(&config, &["renew"]).ended(0);
+    let thief = Thief::of(&world, &config);
+    // What Debian lets in, and what nobody does.
+    let server = thief.host.root.join("ssh/sshd_config");
+    let text = fs::read_to_string(&server).unwrap();
+    fs::write(&server, format!("AcceptEnv LANG LC_*\n{text}")).unwrap();
+    thief.host.stop_sshd();
+    thief.host.start_sshd().unwrap();
+    let (before, reloads) = (thief.there(), thief.host.reloads());
+    let pwned = thief.host.root.join("pwned");
+    let startup = world.dir.path().join("startup");
+    fs::write(&startup, format!("touch {}\n", pwned.display())).unwrap();
+    let startup = startup.display();
+    let set = format!(
+        "SetEnv=LANG=tr_TR.UTF-8 LC_ALL=tr_TR.UTF-8 LC_X=$(id) PATH=/tmp BASH_ENV={startup} ENV={startup} \
+         LD_PRELOAD={startup} OPENSSL_CONF={startup} SSL_CERT_FILE={startup} IFS=a"
+    );
+    let forged = Authority::new("the thief's CA").unwrap().issue(&[NAME], -DAY, 4000 * DAY).unwrap();
+    let mut conversation = Conversation::install(&thief.known, &[bundle(NAME, 9, &forged)]).unwrap();
+    let output = thief.ssh(&["-o", &set], &[], &receiver::request(&mut conversation));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("refused ") && said.contains("is not valid here"), "{said}");
+
+    assert!(!pwned.exists());
+    assert_eq!((thief.there(), thief.host.reloads()), (before, reloads));
 }
 
 #[test]
@@ -224,11 +298,24 @@ fn who_says_nothing_keeps_nobody_waiting() {
         format!("certfleet-receive 1 install 1 {nonce}\n{NAME} 9-abcdef12 - 1 1 1\n{}", "1".repeat(8192));
     input.write_all(begun.as_bytes()).unwrap();
     input.flush().unwrap();
+    // Another sends a little, again and again.
+    let mut dripping = thief.start(&[], &[]);
+    let mut drops = dripping.stdin.take().unwrap();
+    drops.write_all(begun.as_bytes()).unwrap();
+    let dripping = thread::spawn(move || {
+        while dripping.try_wait().unwrap().is_none() {
+            let _ = drops.write_all(b"1").and_then(|()| drops.flush());
+            thread::sleep(Duration::from_millis(100));
+        }
+        dripping.wait_with_output().unwrap()
+    });
 
     certfleet(&config, &["renew", "--force"]).ended(0);
 
     // It is sent away, though it keeps its end open.
     let output = slow.wait_with_output().unwrap();
     drop(input);
-    assert!(String::from_utf8_lossy(&output.stdout).contains("failed - input"), "{output:?}");
+    for output in [output, dripping.join().unwrap()] {
+        assert!(String::from_utf8_lossy(&output.stdout).contains("failed - input"), "{output:?}");
+    }
 }
