@@ -313,7 +313,13 @@ impl Exchange<'_> {
         let said = said.unwrap_or_else(|| "it said nothing".to_owned());
         match self.host.receiver {
             true => InstallError::NoReceiver { host: self.name(), status, said },
-            false => InstallError::NoAnswer { host: self.name(), here: self.host.local, status, said },
+            false => InstallError::NoAnswer {
+                host: self.name(),
+                step: self.step(),
+                here: self.host.local,
+                status,
+                said,
+            },
         }
     }
 
