@@ -27,7 +27,9 @@ fn real_sudo(host: &Host, lines: &str) {
 
     let mut layers = vec![(etc, "/etc"), (sbin, "/usr/local/sbin")];
     let sudo = parts::sudo().unwrap();
+    let mut real = sudo.path().display().to_string();
     if sudo.libraries().is_some() {
+        real = "/usr/bin/sudo".to_owned();
         let usr = sudo.path().ancestors().nth(2).unwrap();
         layers.extend([(usr.join("bin"), "/usr/bin"), (usr.join("libexec"), "/usr/libexec")]);
     }
@@ -39,7 +41,7 @@ fn real_sudo(host: &Host, lines: &str) {
         .collect();
     let become_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
     let script = format!(
-        "#!/bin/sh\nexec unshare --mount --propagation private sh -c '{mounts}exec {become_nobody} sudo \"$@\"' sudo \"$@\"\n"
+        "#!/bin/sh\nexec unshare --mount --propagation private sh -c '{mounts}exec {become_nobody} {real} \"$@\"' sudo \"$@\"\n"
     );
     let wrapper = host.root.join("bin/sudo");
     fs::write(&wrapper, script).unwrap();
