@@ -42,6 +42,7 @@ pub use take_over::{AccountKeyError, TakeOverError, TakenOver, credentials_of_jw
 use self::call::{Tries, Twice};
 use self::http::{Http, Session};
 use crate::model::cert::Leaf;
+use crate::model::clock::Reading;
 use crate::model::desired::{Issuer, KeyType};
 use crate::model::name::{Domain, IssuerName};
 use crate::model::problem::{Diagnose, plain};
@@ -210,6 +211,11 @@ impl Ca {
             Err(_) => return Err(bad_credentials(&issuer.name, CredentialsFault::Damaged)),
         }
         Ok(Self(Arc::new(Inner { issuer: issuer.name.clone(), http, credentials })))
+    }
+
+    /// What time it was at the CA when it last answered, if it said so.
+    pub fn clock(&self) -> Option<Reading> {
+        self.0.http.clock()
     }
 
     /// Takes one order to its end.

@@ -344,7 +344,7 @@ fn read_store(config: &Config) -> Result<(Option<Store>, Loaded), Refusal> {
 }
 
 fn is_work(action: &Action) -> bool {
-    !matches!(action, Action::CleanUp { .. })
+    !matches!(action, Action::CleanUp { .. } | Action::Look { .. })
 }
 
 /// Resolves when the process is told to end.

@@ -11,6 +11,7 @@ mod daemon;
 mod file;
 mod host;
 mod issuer;
+mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -138,9 +139,8 @@ fn read<'a>(text: &'a str, path: PathBuf, context: &'a Context<'a>) -> Config {
     }
     let mut top = Section::new("", "certs.toml", 0..0, document, context);
 
-    if let Some(mut store) = sole(&mut top, "store") {
-        config.store = store.optional("path").unwrap_or_default();
-        store.finish();
+    if let Some(store) = sole(&mut top, "store") {
+        config.store = store::read(store).unwrap_or_default();
     }
     if config.store.as_os_str().is_empty() {
         config.store = default_store();
@@ -370,6 +370,13 @@ fn said(value: &DeValue<'_>) -> String {
                 table.iter().map(|(key, value)| (&**key.get_ref(), said(value.get_ref()))).collect();
             format!("{table:?}")
         }
+    }
+}
+
+impl Config {
+    /// The SSH key that certfleet makes for itself.
+    pub fn ssh_identity(&self) -> PathBuf {
+        self.store.join("ssh").join("id_ed25519")
     }
 }
 

@@ -6,6 +6,7 @@
 //! nothing, is whether visitors get the new certificate. So the host is looked at from outside, and what is
 //! not served there is put back.
 
+pub mod compare;
 mod connect;
 pub mod error;
 pub mod examine;
@@ -26,6 +27,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use zeroize::Zeroizing;
 
+pub use compare::{Compared, Installed};
 pub use connect::{Presented, presented};
 pub use error::{ConnectError, InstallError, NotPutBack};
 pub use examine::{Inventory, NginxConfig, Tested};

@@ -20,6 +20,7 @@ mod history;
 mod import;
 mod issue;
 mod learn;
+mod look;
 mod observe;
 mod pass;
 mod rehearse;
@@ -183,19 +184,24 @@ impl Engine {
             }
         }
         let interrupted = pass.summary.interrupted;
-        let (summary, state, observed, work) = pass.end();
+        let (mut summary, mut state, observed, work) = pass.end();
         work.ended().await;
         if interrupted {
             // The work has let go of its locks; what was presented is in the journal.
             self.clean_up_everything(request).await;
         }
         self.doors.close().await;
-        let complete = request.is_complete() && !summary.interrupted;
-        if let Err(error) = self.store.note_pass(self.listener.how(), Timestamp::now(), complete) {
-            tracing::warn!("cannot note the end of the pass: {error}");
+        summary.complete = request.is_complete() && !summary.interrupted;
+        let (how, ended) = (self.listener.how(), Timestamp::now());
+        match self.store.note_pass(how, ended, summary.complete) {
+            Ok(passes) => state.passes = passes,
+            Err(error) => {
+                tracing::warn!("cannot note the end of the pass: {error}");
+                state.passes.note(how, ended, summary.complete);
+            }
         }
         let observed = self.observer.record(&self.store, request, observed);
-        *lock(&self.left) = Some(Known { state, observed, ..known });
+        *lock(&self.left) = Some(Known { state, observed, read: self.clock(), ..known });
         Ok(summary)
     }
 

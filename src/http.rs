@@ -20,7 +20,7 @@ mod call;
 mod error;
 mod reply;
 
-pub use address::{Base, address, timeout};
+pub use address::{Base, address, nobody_serves, timeout};
 pub use call::{Call, segment};
 pub use error::{Error, RootCause, untrusted};
 pub use reply::Reply;

@@ -5,7 +5,9 @@
 
 pub mod alert;
 pub mod cert;
+pub mod clock;
 pub mod desired;
+pub mod disk;
 pub mod history;
 pub mod name;
 pub mod observed;

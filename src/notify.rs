@@ -55,6 +55,6 @@ pub enum Message {
 pub trait Channel: fmt::Debug + Send + Sync {
     /// One attempt to deliver; returns within its own deadline, with what the other side called the message, if it did.
     ///
-    /// After an error the message may have arrived nevertheless.
+    /// After an error the message may have arrived nevertheless; of one that [is partly](Error::is_partly) it is known.
     async fn send(&self, message: &Message) -> Result<Option<String>, Error>;
 }

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod error;
+mod patience;
 mod roots;
 mod stream;
 mod turns;
@@ -20,21 +21,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 
-use crate::model::cert::Leaf;
+use crate::model::cert::{ChainEnd, Leaf};
 use crate::model::desired::KeyType;
 use crate::model::name::{Domain, Fingerprint};
 use crate::model::observed::{Look, Seen, Served};
 use crate::model::problem::Problem;
 pub use addresses::{AddressError, addresses, has_route};
 pub use error::{LookError, Step};
+pub use patience::{Patience, TooLate};
 pub use roots::{Roots, RootsError};
 use stream::Watched;
 pub use turns::Turns;
@@ -104,7 +106,8 @@ impl Probe {
     /// what was seen, `Err` when it came to nothing.
     ///
     /// In a row, because for a moment after a reload old and new workers both answer. So once another certificate
-    /// was seen, it takes three.
+    /// was seen, it takes three; and twice as many each time that another is seen after ours: two servers that share
+    /// an address would show ours in a row soon enough.
     pub async fn until_serves(
         &self,
         question: Question<'_>,
@@ -114,27 +117,30 @@ impl Probe {
         let (mut in_a_row, mut times) = (0, until.times);
         let mut pause = FIRST_PAUSE;
         loop {
-            let turn = until.turns.take().await;
-            // Once it is served, the deadline does not cut the counting short.
-            let left =
-                until.turns.end(until.within).saturating_duration_since(Instant::now()).max(LAST_CHANCE);
-            let look = self.look_within(question, left.min(self.deadline), &now).await;
+            let turns = until.turns;
+            let turn = turns.take().await;
+            // Once it is served, the deadline does not cut the counting short. Where other names are served right,
+            // the host is there.
+            let least = if turns.has_progressed() { FAIR_CHANCE } else { LAST_CHANCE };
+            let limit = turns.left(until.within).max(least).min(self.deadline);
+            let look = turns.spend(self.look_within(question, limit, &now)).await;
             drop(turn);
             if matches!(&look.seen, Seen::Serving(served) if served.fingerprint == until.fingerprint) {
                 in_a_row += 1;
                 pause = FIRST_PAUSE;
             } else {
-                (in_a_row, times) = (0, TIMES);
+                times = if in_a_row == 0 { times.max(TIMES) } else { (times.max(TIMES) * 2).min(MOST_TIMES) };
+                in_a_row = 0;
                 pause = (pause * 3 / 2).min(LONGEST_PAUSE);
             }
             if in_a_row == times {
-                until.turns.progressed();
+                turns.progressed();
                 return Ok(look);
             }
-            if in_a_row == 0 && Instant::now() + pause >= until.turns.end(until.within) {
+            if in_a_row == 0 && pause >= turns.left(until.within) {
                 return Err(look);
             }
-            sleep(pause).await;
+            turns.spend(sleep(pause)).await;
         }
     }
 
@@ -161,19 +167,19 @@ impl Probe {
 
     /// The chain that is served, leaf first.
     async fn chain(&self, question: &Question<'_>, deadline: Duration) -> Result<Vec<Vec<u8>>, LookError> {
-        let end = Instant::now() + deadline;
+        let mut patience = Patience::of(deadline);
         let wanted = match question.key {
             None => &self.any,
             Some(KeyType::EcdsaP256 | KeyType::EcdsaP384) => &self.ecdsa,
             Some(KeyType::Rsa2048 | KeyType::Rsa4096) => &self.rsa,
         };
-        let result = handshake(wanted, question, end, deadline).await;
+        let result = handshake(wanted, question, &mut patience, deadline).await;
         match &result {
             // The server's way to say that it has no such certificate; but maybe another one.
             Err(LookError::Handshake { source, .. })
                 if matches!(**source, rustls::Error::AlertReceived(_)) && !Arc::ptr_eq(wanted, &self.any) =>
             {
-                handshake(&self.any, question, end, deadline).await
+                handshake(&self.any, question, &mut patience, deadline).await
             }
             _ => result,
         }
@@ -189,12 +195,13 @@ impl Default for Probe {
 async fn handshake(
     config: &Arc<ClientConfig>,
     question: &Question<'_>,
-    end: Instant,
+    patience: &mut Patience,
     deadline: Duration,
 ) -> Result<Vec<Vec<u8>>, LookError> {
     let address = question.address;
     let late = |step| move |_| LookError::Timeout { address, step, after: deadline };
-    let connection = timeout_at(end, TcpStream::connect(address))
+    let connection = patience
+        .wait(TcpStream::connect(address))
         .await
         .map_err(late(Step::Connect))?
         .map_err(|error| LookError::connecting(address, error))?;
@@ -203,7 +210,8 @@ async fn handshake(
     let connecting = TlsConnector::from(config.clone())
         .connect(server_name(question.name), Watched::new(connection))
         .into_fallible();
-    let stream = timeout_at(end, connecting)
+    let stream = patience
+        .wait(connecting)
         .await
         .map_err(late(Step::Handshake))?
         .map_err(|(error, watched)| LookError::shaking_hands(question, error, &watched))?;
@@ -221,13 +229,21 @@ fn served(chain: &[Vec<u8>], question: &Question<'_>, at: Timestamp) -> Result<S
         name: question.name.clone(),
         source,
     })?;
+    let distrust = question.roots.distrust(chain, question.name, at);
+    let end = ChainEnd::first(chain[1..].iter()).filter(|end| end.not_after < leaf.not_after);
+    // There may be another way to a root, without what ends: then nobody is hurt.
+    let last = leaf.not_after.saturating_sub(SignedDuration::from_secs(1));
+    let hurts = |_: &ChainEnd| {
+        distrust.is_some() || question.roots.distrust(chain, question.name, last.unwrap_or(at)).is_some()
+    };
     Ok(Served {
+        chain_end: end.filter(hurts),
         fingerprint: leaf.fingerprint,
         serial: leaf.serial,
         not_before: leaf.not_before,
         not_after: leaf.not_after,
         issuer: leaf.issuer,
-        distrust: question.roots.distrust(chain, question.name, at),
+        distrust,
     })
 }
 
@@ -256,7 +272,11 @@ fn server_name(name: &Domain) -> ServerName<'static> {
 
 /// So many looks in a row must agree about a server.
 pub const TIMES: u32 = 3;
+/// What it comes to where two certificates take turns.
+const MOST_TIMES: u32 = 24;
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// The least time that a look gets.
 const LAST_CHANCE: Duration = Duration::from_millis(500);
+/// The same where other names of the address have come to what was waited for.
+const FAIR_CHANCE: Duration = Duration::from_secs(2);

@@ -30,7 +30,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::model::plan::{Action, Plan, Waiting};
+use crate::model::plan::{Action, Plan, Waiting, minute};
 use crate::model::problem::Problem;
 
 /// A problem as people read it: what failed, why, what happens next, what to do.
@@ -89,6 +89,10 @@ pub fn plan_text(plan: &Plan) -> String {
                     }
                 }
             }
+            Action::Look { host, since, .. } => {
+                let since = minute(*since);
+                let _ = writeln!(text, "  look      what lies on the disk of {host}: last known {since}");
+            }
         }
     }
     if !plan.waiting.is_empty() {
@@ -134,6 +138,9 @@ fn action_json(action: &Action) -> Vec<Value> {
                 })
             })
             .collect(),
+        Action::Look { host, certificates, since } => {
+            vec![json!({ "action": "look", "host": host, "certificates": certificates, "since": since })]
+        }
     }
 }
 

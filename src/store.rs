@@ -179,6 +179,11 @@ impl Store {
         self.save(&self.account_path(issuer, directory), &document::encode(&credentials))
     }
 
+    /// Whether [`open`](Self::open) could make one there, by all that can be seen without doing it.
+    pub fn could_be_made(path: &Path) -> Result<(), OpenError> {
+        open::could_be_made(path)
+    }
+
     /// The file of the SSH identity that certfleet makes for itself.
     pub fn ssh_identity(&self) -> PathBuf {
         self.root.join("ssh").join("id_ed25519")

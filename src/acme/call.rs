@@ -8,6 +8,7 @@ use http::Method;
 use jiff::Timestamp;
 
 use super::problem::{Kind, Refusal};
+use crate::http::untrusted;
 use crate::model::problem::{Blame, Diagnose, Retry, plain};
 
 /// Why a request to the CA brought nothing usable.
@@ -138,7 +139,7 @@ impl CallError {
     pub(super) fn transport(url: &str, method: &Method, error: reqwest::Error) -> Self {
         let url = url.to_owned();
         let maybe_done = *method == Method::POST && !error.is_connect();
-        if let Some(cause) = tls_error(&error) {
+        if let Some(cause) = untrusted(&error) {
             return Self::Untrusted { url, cause };
         }
         if error.is_timeout() {
@@ -187,22 +188,6 @@ impl CallError {
     fn kind(&self) -> Option<&'static Kind> {
         self.refusal().map(Refusal::kind)
     }
-}
-
-/// The certificate error inside a failed connection.
-fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
-    let mut next = error.source();
-    while let Some(error) = next {
-        if let Some(found @ rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
-            return Some(found.clone());
-        }
-        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            // It passes for its content: its source is the content's source.
-            Some(content) => Some(content),
-            None => error.source(),
-        };
-    }
-    None
 }
 
 impl From<instant_acme::Error> for CallError {

@@ -38,7 +38,7 @@ pub async fn glance(issuer: &Issuer) -> Result<Glance, Error> {
     let meta = serde_json::from_slice(http.directory_body())
         .map_or_else(|_| Meta::default(), |of: WithMeta| of.meta);
     Ok(Glance {
-        date: http.date(),
+        date: http.clock().map(|clock| clock.there),
         caa_identities: meta.caa_identities.iter().map(|name| plain(name).to_ascii_lowercase()).collect(),
         needs_external_account: meta.external_account_required,
     })

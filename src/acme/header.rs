@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use http::header::LINK;
+use http::header::{AGE, DATE, LINK};
 use http::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
+
+use crate::model::clock::Reading;
 
 /// The URLs with `rel="alternate"` of `Link` headers (RFC 8288), as many as are worth a look.
 pub(super) fn alternates(headers: &HeaderMap) -> Vec<String> {
@@ -35,6 +37,17 @@ pub(super) fn retry_after(value: &HeaderValue, now: Timestamp) -> Option<Duratio
     Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
 }
 
+/// What time it is at the CA, by the `Date` header of an answer that came at `here` (RFC 9110 section 6.6.1); nothing of
+/// one that a cache has kept (RFC 9111 section 5.1).
+pub(super) fn clock(headers: &HeaderMap, here: Timestamp) -> Option<Reading> {
+    if headers.get(AGE).is_some_and(|age| age != "0") {
+        return None;
+    }
+    let date = headers.get(DATE)?.to_str().ok()?;
+    let there = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
+    Some(Reading { here, there })
+}
+
 /// Those in use have up to four.
 const MAX_ALTERNATES: usize = 8;
 
@@ -55,6 +68,20 @@ mod tests {
         for garbage in ["", "-5", "soon", "1.5", "0x10", "12 34", "Sun, 99 Nov 1994 08:49:37 GMT"] {
             assert_eq!(waits(garbage), None, "{garbage}");
         }
+    }
+
+    #[test]
+    fn only_a_fresh_answer_says_what_time_it_is() {
+        let here: Timestamp = "1994-11-06T09:00:00Z".parse().unwrap();
+        let off = |headers: &[(http::HeaderName, &'static str)]| {
+            let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
+            clock(&headers.collect(), here).map(|reading| reading.ahead().as_secs())
+        };
+        let date = (DATE, "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(off(std::slice::from_ref(&date)), Some(623));
+        assert_eq!(off(&[date.clone(), (AGE, "0")]), Some(623));
+        assert_eq!(off(&[date, (AGE, "600")]), None);
+        assert_eq!((off(&[]), off(&[(DATE, "yesterday")])), (None, None));
     }
 
     #[test]

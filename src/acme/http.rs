@@ -10,17 +10,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{DATE, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::call::{CallError, Violation};
-use super::header::{alternates, retry_after};
+use super::header::{alternates, clock, retry_after};
 use super::nonces::Nonces;
 use super::problem::Refusal;
+use crate::model::clock::Reading;
 use crate::model::problem::plain;
 
 /// A connection to one issuer, whose directory has been read.
@@ -34,8 +35,8 @@ struct Inner {
     directory_body: Bytes,
     /// The profiles that its orders can have, safe to show.
     profiles: Vec<String>,
-    /// The time at the CA when it sent the directory.
-    date: Option<Timestamp>,
+    /// What time it was at the CA when it last answered.
+    clock: Mutex<Option<Reading>>,
     nonces: Nonces,
 }
 
@@ -78,7 +79,7 @@ impl Http {
         let request = Request::get(&directory_url)
             .body(BodyWrapper::default())
             .map_err(|_| Violation::Url(plain(directory)))?;
-        let (status, headers, body) = exchange(&client, request).await?;
+        let (status, headers, body, clock) = exchange(&client, request).await?;
         judge(&plain(directory), status, &headers, &body)?;
         let directory: Directory =
             serde_json::from_slice(&body).map_err(|error| CallError::Garbled(plain(&error.to_string())))?;
@@ -90,16 +91,13 @@ impl Http {
             url.as_deref().map_or(Ok(()), |url| https(url).map(drop))?;
         }
         let profiles = directory.meta.profiles.keys().take(MAX_PROFILES).map(|name| plain(name)).collect();
-        let date = headers.get(DATE).and_then(|date| {
-            jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date.to_str().ok()?).ok()
-        });
         Ok(Self(Arc::new(Inner {
             client,
             directory_url,
             profiles,
             directory,
             directory_body: body,
-            date,
+            clock: Mutex::new(clock),
             nonces: Nonces::default(),
         })))
     }
@@ -119,9 +117,15 @@ impl Http {
         &self.0.directory_body
     }
 
-    /// The time at the CA when it sent the directory.
-    pub(super) fn date(&self) -> Option<Timestamp> {
-        self.0.date
+    /// What time it was at the CA when it last answered, if it said so.
+    pub(super) fn clock(&self) -> Option<Reading> {
+        *self.0.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_clock(&self, clock: Option<Reading>) {
+        if clock.is_some() {
+            *self.0.clock.lock().unwrap_or_else(PoisonError::into_inner) = clock;
+        }
     }
 
     /// A client for one conversation, whose requests follow each other.
@@ -228,7 +232,8 @@ impl Session {
             (seen.retry_after, seen.location) = (None, None);
         });
         let url = plain(&request.uri().to_string());
-        let (status, mut headers, body) = exchange(&inner.client, request).await?;
+        let (status, mut headers, body, clock) = exchange(&inner.client, request).await?;
+        self.http.note_clock(clock);
         let verdict = judge(&url, status, &headers, &body);
         // That of a refused nonce is for the next try, any other for whoever sends next.
         let refused_nonce = verdict.is_ok() && !status.is_success();
@@ -269,7 +274,8 @@ impl Session {
             let request = Request::head(new_nonce).body(BodyWrapper::default());
             let request = request.map_err(|_| Violation::Url(plain(&new_nonce.to_string())))?;
             let url = plain(&new_nonce.to_string());
-            let (status, mut headers, body) = exchange(&inner.client, request).await?;
+            let (status, mut headers, body, clock) = exchange(&inner.client, request).await?;
+            self.http.note_clock(clock);
             match (judge(&url, status, &headers, &body), headers.remove(&REPLAY_NONCE)) {
                 (Ok(()), Some(nonce)) => return Ok(nonce),
                 (Ok(()), None) => return Err(Violation::NoNonce.into()),
@@ -303,8 +309,8 @@ impl HttpClient for Session {
 async fn exchange(
     client: &reqwest::Client,
     request: Request<BodyWrapper<Bytes>>,
-) -> Result<(StatusCode, HeaderMap, Bytes), CallError> {
-    let started = Instant::now();
+) -> Result<(StatusCode, HeaderMap, Bytes, Option<Reading>), CallError> {
+    let (started, here) = (Instant::now(), Timestamp::now());
     let (mut parts, body) = request.into_parts();
     // instant-acme sets its own, and the client adds ours only where there is none.
     parts.headers.remove(USER_AGENT);
@@ -320,6 +326,10 @@ async fn exchange(
     let mut answer = client.execute(request).await.map_err(failed)?;
     let status = answer.status();
     let headers = std::mem::take(answer.headers_mut());
+    let received = Timestamp::now();
+    // In between the machine may have slept, or its clock been set.
+    let at_once = here.duration_until(received).abs() <= SignedDuration::from_mins(1);
+    let clock = clock(&headers, received).filter(|_| at_once);
     let mut body = BytesMut::new();
     while let Some(chunk) = answer.chunk().await.map_err(failed)? {
         if body.len() + chunk.len() > MAX_BODY {
@@ -328,7 +338,7 @@ async fn exchange(
         body.extend_from_slice(&chunk);
     }
     tracing::debug!(%method, url, status = status.as_u16(), took = ?started.elapsed(), "acme");
-    Ok((status, headers, body.freeze()))
+    Ok((status, headers, body.freeze(), clock))
 }
 
 /// Lets a success pass, and a refused nonce, which instant-acme handles; all else is an error.

@@ -36,6 +36,7 @@ impl Nonces {
 
     /// Returns when there may be one again, at the latest after that time.
     pub(super) async fn wait(&self, at_most: Duration) {
+        // Whether there is one `take` tells, in time or not.
         let _ = tokio::time::timeout(at_most, self.kept.notified()).await;
     }
 }

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use super::{Exit, Output, Refusal, complain, unknown};
 use crate::config::Config;
 use crate::engine::{self, Attended, Channels, Engine, StartError, Summary};
-use crate::model::alert::{AckError, Level, Memory, Notice, Occasion};
+use crate::model::alert::{AckError, Alert, Level, Memory, Notice, Occasion, reached};
 use crate::model::history::{Entry, How, What};
-use crate::model::plan::{Request, minute};
+use crate::model::plan::minute;
 use crate::model::problem::{Problem, plain};
 use crate::notify::{Channel, Message};
 use crate::render;
@@ -67,8 +67,28 @@ impl Output {
         let tries = names.into_iter().filter_map(|name| Some((name, channels.by_name.get(name)?)));
         let results = join_all(tries.map(|(name, channel)| try_channel(name, channel, now))).await;
         let failed = results.iter().any(|tried| tried.result.is_err());
+        if let Err(problem) = self.note_reached(config, &results) {
+            complain(&render::problem(&problem, None));
+        }
         self.print(&render::tried_channels(&results), &render::tried_channels_json(&results));
         Ok(if failed { Exit::Failed } else { Exit::Done })
+    }
+
+    /// Nobody is missed any more by a channel that reaches everybody now.
+    fn note_reached(&self, config: &Config, results: &[TriedChannel]) -> Result<(), Problem> {
+        let store = Store::open_existing(&config.store).map_err(|error| Problem::of(&error))?;
+        let Some(store) = store else { return Ok(()) };
+        let well = results.iter().filter(|tried| tried.result.is_ok());
+        let well: Vec<&str> = well.map(|tried| tried.name.as_str()).collect();
+        let missed = |memory: &Memory| well.iter().any(|name| memory.partly.contains_key(*name));
+        // Whoever cannot read it says so when it matters.
+        if !store.alerts().is_ok_and(|memory| missed(&memory)) {
+            return Ok(());
+        }
+        let lock = self.alert_lock(&store).map_err(|error| Problem::of(&error))?;
+        let mut memory = store.alerts().map_err(|error| Problem::of(&error))?;
+        well.iter().for_each(|name| reached(&mut memory, name, None, Timestamp::now()));
+        store.save_alerts(&lock, &memory).map_err(|error| Problem::of(&error))
     }
 
     fn list_alerts(&self, config: &Config) -> Result<Exit, Refusal> {
@@ -100,8 +120,12 @@ impl Output {
         let who = by.sudo_user.clone().unwrap_or_else(|| by.user.clone());
         let now = Timestamp::now();
         memory.acknowledge(id, &who, now).map_err(|error| not_acknowledged(&error, &memory))?;
-        let title = memory.alerts.get(id).map_or_else(String::new, |alert| alert.title.clone());
+        let alert = memory.alerts.get(id);
+        let title = alert.map_or_else(String::new, |alert| alert.title.clone());
         store.save_alerts(&lock, &memory).map_err(|error| refused(Problem::of(&error)))?;
+        for how in alert.into_iter().flat_map(Alert::removed) {
+            store.forget_passes(how).map_err(|error| refused(Problem::of(&error)))?;
+        }
         let detail = Some(plain(&format!("alert {id}: {title}")));
         engine::note(&store, &Entry { detail, ..Entry::new(now, What::Acknowledged, by) });
         let text =
@@ -162,8 +186,8 @@ fn not_acknowledged(error: &AckError, memory: &Memory) -> Refusal {
 }
 
 /// After a pass: tells people, and says here what they could not be told.
-pub(super) async fn after_pass(engine: &Engine, request: &Request, summary: &Summary) -> Attended {
-    let attended = engine.attend(request, summary).await;
+pub(super) async fn after_pass(engine: &Engine, summary: &Summary) -> Attended {
+    let attended = engine.attend(summary).await;
     say(&attended);
     attended
 }

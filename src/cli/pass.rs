@@ -40,7 +40,7 @@ impl Output {
         };
         let now = Timestamp::now();
         self.print(&render::summary_text(&summary, now), &render::summary_json(&summary, now));
-        let attended = alert::after_pass(&engine, &request, &summary).await;
+        let attended = alert::after_pass(&engine, &summary).await;
         // Whoever is told nothing must not believe that all is well.
         let untold = how != How::Cli && !attended.is_well();
         Ok(if untold { Exit::Failed } else { exit_of(&summary) })
@@ -51,7 +51,8 @@ impl Output {
 fn exit_of(summary: &Summary) -> Exit {
     // What failed and waits for its next attempt is still not done.
     let failing = |waiting: &Waiting| matches!(waiting, Waiting::Backoff(..));
-    if !summary.failed.is_empty() || summary.interrupted || summary.waiting.iter().any(failing) {
+    let failed = !summary.failed.is_empty() || !summary.unseen.is_empty();
+    if failed || summary.interrupted || summary.waiting.iter().any(failing) {
         Exit::Failed
     } else if !summary.locked.is_empty() {
         Exit::Locked

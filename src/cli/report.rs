@@ -14,12 +14,14 @@ use jiff::Timestamp;
 use super::{Exit, Output, Refusal, complain, put, read_store, unknown};
 use crate::config::Config;
 use crate::engine::Observer;
+use crate::model::alert::Memory;
 use crate::model::name::ChannelName;
 use crate::model::plan::Request;
 use crate::model::problem::{Blame, Diagnose, Problem};
 use crate::model::report::{Report, report};
 use crate::notify::Message;
 use crate::render::{self, Verdict};
+use crate::store::Store;
 
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
@@ -32,7 +34,7 @@ pub(super) struct ReportArgs {
     /// Print one line for Nagios and its kin, and end with their codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
     ///
     /// Critical from a sixth of the life of what is served, a warning from a quarter, when something is wrong that
-    /// leaves more time, and when no pass has got through for three hours.
+    /// leaves more time, and when neither daemon nor timer makes passes any more.
     #[arg(long)]
     pub(super) check: bool,
     /// Write it to this file, as a whole and readable by all (0644), in place of standard output
@@ -75,9 +77,16 @@ impl Output {
             let observer = Observer::new(config.clone()).map_err(|error| Refusal::failed(&error))?;
             observer.observe(store.as_ref(), &loaded.state, &Request::default()).await
         } else {
-            store.map(|store| store.observed()).unwrap_or_default()
+            store.as_ref().map(Store::observed).unwrap_or_default()
         };
         let report = report(&config.desired, &loaded.state, &observed, Timestamp::now());
+        let report = match store.as_ref().map_or_else(|| Ok(Memory::default()), Store::alerts) {
+            Ok(memory) => report.with_alerts(&memory),
+            Err(error) => {
+                complain(&render::problem(&Problem::of(&error), Some("the report is made without alerts")));
+                report
+            }
+        };
         let format = if self.json { Format::Json } else { args.format.unwrap_or(Format::Table) };
         if let Some(name) = &args.to {
             send(&config, name, &report).await?;

@@ -48,28 +48,32 @@ impl Output {
 
 /// Entries for what is used on hosts and nobody renews: one for each set of domains.
 fn entries(config: &Config, scans: &[HostScan]) -> Vec<String> {
-    let mut wanted: BTreeMap<BTreeSet<Domain>, (&FoundCertificate, BTreeSet<&HostName>)> = BTreeMap::new();
+    let known: BTreeSet<BTreeSet<&Domain>> =
+        config.desired.certificates.values().map(|entry| entry.domains.iter().collect()).collect();
+    let mut wanted: BTreeMap<BTreeSet<&Domain>, (&FoundCertificate, BTreeSet<&HostName>)> = BTreeMap::new();
     for scan in scans {
         for found in &scan.certificates {
-            let domains: BTreeSet<Domain> = found.domains.iter().cloned().collect();
-            let known = config
-                .desired
-                .certificates
-                .values()
-                .any(|entry| entry.domains.iter().cloned().collect::<BTreeSet<_>>() == domains);
+            let domains: BTreeSet<&Domain> = found.domains.iter().collect();
             let used = found.flags.contains(&Flag::Unmanaged) && !found.flags.contains(&Flag::Orphaned);
-            if used && !known && !domains.is_empty() {
+            if used && !known.contains(&domains) && !domains.is_empty() {
                 wanted.entry(domains).or_insert_with(|| (found, BTreeSet::new())).1.insert(&scan.host);
             }
         }
     }
+    // Two certificates may have the same first domain; then the second needs a name of its own.
+    let mut taken: BTreeSet<String> = config.desired.certificates.keys().map(ToString::to_string).collect();
     let one = |(found, hosts): (&FoundCertificate, BTreeSet<&HostName>)| {
-        let mut domains = found.domains.clone();
+        let mut seen = BTreeSet::new();
+        let mut domains: Vec<Domain> =
+            found.domains.iter().filter(|domain| seen.insert(*domain)).cloned().collect();
         // A name without `*.` first: the certificate is called after it.
         domains.sort_by_key(Domain::is_wildcard);
-        let name = domains.first().map(|domain| domain.default_cert_name().to_string()).unwrap_or_default();
+        let usual = domains.first().map(|domain| domain.default_cert_name().to_string()).unwrap_or_default();
+        let numbered = (2..).map(|number| format!("{usual}-{number}"));
+        let name = std::iter::once(usual.clone()).chain(numbered).find(|name| taken.insert(name.clone()));
         let hosts: Vec<String> = hosts.iter().map(|host| format!("\"{host}\"")).collect();
-        format!("{}hosts = [{}]\n", certificate_entry(&name, &domains, None), hosts.join(", "))
+        let entry = certificate_entry(&name.unwrap_or(usual), &domains, None);
+        format!("{entry}hosts = [{}]\n", hosts.join(", "))
     };
     wanted.into_values().map(one).collect()
 }

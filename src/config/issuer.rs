@@ -1,6 +1,7 @@
 //! `[issuer.NAME]`
 
 use super::ExternalAccount;
+use crate::http::nobody_serves;
 use crate::kind::{Item, Refusal, Remedy, Section, Value, listed, near};
 use crate::model::desired::Issuer;
 use crate::model::name::IssuerName;
@@ -153,6 +154,9 @@ fn directory(text: &str) -> Result<String, Refusal> {
     if authority.host().is_empty() || authority.as_str().contains('@') || text.contains('#') {
         return refuse("user names and fragments have no place in it");
     }
+    if let Some(why) = nobody_serves(authority.host()) {
+        return refuse(why);
+    }
     let port = authority.as_str().len() > authority.host().len();
     if port && authority.port_u16().is_none_or(|port| port == 0) {
         return refuse("its port is not from 1 to 65535");
@@ -201,6 +205,9 @@ mod tests {
             "https://a.example/\n",
             "/directory",
             "file:///etc/passwd",
+            "https://169.254.169.254/",
+            "https://[fe80::1]:14000/dir",
+            "https://0.0.0.0/",
         ] {
             assert!(directory(bad).is_err(), "{bad:?} was taken");
         }

@@ -21,6 +21,7 @@ use super::login::{by_agent, with_keys};
 use super::ssh::{Login, Session};
 use crate::model::desired::Host;
 use crate::model::problem::plain;
+use crate::probe::Patience;
 
 /// Looking up the address and connecting to it.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -49,7 +50,7 @@ pub(super) async fn connect(host: &Host, login: &Login) -> Result<Handle<Client>
         }
         Ok(handle)
     };
-    timeout(LOGIN, coming).await.unwrap_or_else(|_| {
+    Patience::of(LOGIN).wait(coming).await.unwrap_or_else(|_| {
         Err(ConnectError::Timeout { host: host.name.to_string(), stage, seconds: LOGIN.as_secs() })
     })
 }
@@ -81,7 +82,7 @@ pub async fn presented(host: &Host, via: Option<&Session>) -> Result<Presented, 
         stage: "the key exchange",
         seconds: LOGIN.as_secs(),
     };
-    match timeout(LOGIN, exchange).await.map_err(late)? {
+    match Patience::of(LOGIN).wait(exchange).await.map_err(late)? {
         Ok(_) => Ok(Presented::Known(expected.to_string())),
         Err(ClientError::HostKey(HostKeyError::Unknown { address, presented, .. })) => {
             Ok(Presented::Unknown { address, key: presented })
@@ -138,7 +139,7 @@ async fn dial(host: &Host, via: Option<&Session>) -> Result<Box<dyn Stream>, Con
         return Ok(Box::new(dial_directly(host).await?));
     };
     let open = through.channel_open_direct_tcpip(&host.address, host.port.into(), "127.0.0.1", 0);
-    match timeout(CONNECT, open).await {
+    match Patience::of(CONNECT).wait(open).await {
         Ok(Ok(channel)) => Ok(Box::new(channel.into_stream())),
         Ok(Err(source)) => Err(ConnectError::Forward {
             host: host.name.to_string(),

@@ -1,222 +1,18 @@
 //! What can go wrong between us and a host.
 
+mod connect;
 mod put_back;
 mod stop;
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
 
+pub use connect::ConnectError;
 pub use put_back::NotPutBack;
 pub use stop::Stop;
 
-use super::host_key::HostKeyError;
-use super::identity::IdentityError;
 use super::protocol::{Malformed, NoRandomness, Record};
 use crate::model::desired::Host;
-use crate::model::problem::{Blame, Diagnose, Retry};
-
-/// Why a host cannot be connected to.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Our own key cannot be used.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// It is not proven to be the host.
-    #[error(transparent)]
-    HostKey(#[from] HostKeyError),
-    /// Its name has no address.
-    #[error("cannot look up `{address}`, the address of `{host}`")]
-    Lookup {
-        /// The host's name.
-        host: String,
-        /// Its `address`.
-        address: String,
-        /// Why; `None` when the name is known and has no address.
-        #[source]
-        source: Option<io::Error>,
-    },
-    /// Nothing listens there.
-    #[error("`{host}` refuses connections at {at}")]
-    Refused {
-        /// The host's name.
-        host: String,
-        /// Where.
-        at: SocketAddr,
-    },
-    /// There is no way there.
-    #[error("cannot reach `{host}` at {at}")]
-    Unreachable {
-        /// The host's name.
-        host: String,
-        /// Where.
-        at: SocketAddr,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// It does not answer in time.
-    #[error("`{host}` did not answer within {seconds} s, in {stage}")]
-    Timeout {
-        /// The host's name.
-        host: String,
-        /// What was waited for.
-        stage: &'static str,
-        /// How long.
-        seconds: u64,
-    },
-    /// Something else listens there.
-    #[error("no SSH server answers for `{host}`: it says `{greeting}`")]
-    NotSsh {
-        /// The host's name.
-        host: String,
-        /// The first that it said; safe to show.
-        greeting: String,
-    },
-    /// It is an SSH server that takes no connection now.
-    #[error("`{host}` takes no connection now: it says `{said}`")]
-    Busy {
-        /// The host's name.
-        host: String,
-        /// What it said; safe to show.
-        said: String,
-    },
-    /// It ended the connection before we were logged in.
-    #[error("`{host}` ended the connection, in {stage}")]
-    Ended {
-        /// The host's name.
-        host: String,
-        /// What was going on.
-        stage: &'static str,
-        /// How.
-        #[source]
-        source: russh::Error,
-    },
-    /// The host that it is behind does not lead there.
-    #[error("`{via}` does not lead to `{host}` at {address}")]
-    Forward {
-        /// The host's name.
-        host: String,
-        /// Its address and port.
-        address: String,
-        /// The host that it is behind.
-        via: String,
-        /// Why.
-        #[source]
-        source: russh::Error,
-    },
-    /// The host that it is behind cannot be had.
-    #[error("`{host}` is reached via `{via}`, and that is not to be had")]
-    Via {
-        /// The host's name.
-        host: String,
-        /// The host that it is behind.
-        via: String,
-        /// Why.
-        #[source]
-        source: Arc<Self>,
-    },
-    /// It does not take our keys.
-    #[error("`{host}` does not let `{user}` in with the key {}", tried.join(", nor with "))]
-    KeyRefused {
-        /// The host's name.
-        host: String,
-        /// The user.
-        user: String,
-        /// The keys that were tried, by their files; at least one.
-        tried: Vec<String>,
-        /// The first of them as a line for authorized_keys.
-        public: String,
-        /// A certificate that could not be shown, and why; safe to show.
-        doubt: Option<String>,
-    },
-    /// It is this machine, and we may not write where certificates go.
-    #[error("`{host}` is this machine, and `{user}` may not write in {directory}")]
-    Rights {
-        /// The host's name.
-        host: String,
-        /// Who we are.
-        user: String,
-        /// Its `directory`.
-        directory: String,
-    },
-}
-
-impl Diagnose for ConnectError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Identity(error) => error.code(),
-            Self::HostKey(error) => error.code(),
-            Self::Lookup { .. } => "ssh.lookup",
-            Self::Refused { .. } => "ssh.refused",
-            Self::Unreachable { .. } => "ssh.unreachable",
-            Self::Timeout { .. } => "ssh.timeout",
-            Self::NotSsh { .. } => "ssh.not-ssh",
-            Self::Ended { .. } | Self::Busy { .. } => "ssh.ended",
-            Self::KeyRefused { .. } => "ssh.auth",
-            Self::Forward { .. } => "ssh.forward",
-            Self::Rights { .. } => "deploy.rights",
-            Self::Via { source, .. } => source.code(),
-        }
-    }
-
-    fn blame(&self) -> Blame {
-        match self {
-            Self::Identity(error) => error.blame(),
-            Self::HostKey(error) => error.blame(),
-            Self::Lookup { .. } | Self::NotSsh { .. } | Self::KeyRefused { .. } | Self::Rights { .. } => {
-                Blame::Operator
-            }
-            Self::Refused { .. } | Self::Busy { .. } | Self::Ended { .. } | Self::Forward { .. } => {
-                Blame::Host
-            }
-            Self::Via { source, .. } => source.blame(),
-            Self::Unreachable { .. } | Self::Timeout { .. } => Blame::Network,
-        }
-    }
-
-    fn retry(&self) -> Retry {
-        match self {
-            Self::Identity(error) => error.retry(),
-            Self::HostKey(error) => error.retry(),
-            Self::Via { source, .. } => source.retry(),
-            _ => Retry::Backoff,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Identity(error) => error.hint(),
-            Self::HostKey(error) => error.hint(),
-            Self::Lookup { host, .. } => {
-                Some(format!("set `address` in [host.{host}], or add the name to /etc/hosts here"))
-            }
-            Self::Refused { host, .. } => {
-                Some(format!("is sshd running there? `port` in [host.{host}] says where"))
-            }
-            Self::Unreachable { .. } | Self::Timeout { .. } => None,
-            Self::NotSsh { host, .. } => Some(format!("set `port` in [host.{host}] to the port of its sshd")),
-            Self::Ended { .. } | Self::Busy { .. } => Some(
-                "sshd may be restarting, or have too many connections (MaxStartups); its log says why".into(),
-            ),
-            Self::Forward { via, .. } => Some(format!(
-                "is its sshd running? on `{via}`, AllowTcpForwarding must be on in sshd_config, and `restrict` in \
-                 authorized_keys needs `port-forwarding` beside it; `certfleet host setup {via}` prints that line"
-            )),
-            Self::Via { source, .. } => source.hint(),
-            Self::Rights { host, .. } => Some(format!(
-                "run `systemctl enable --now certfleet-local.socket`, or certfleet as root, or set `sudo = true` in \
-                 [host.{host}] (it needs a line in sudoers: `certfleet host setup {host}` prints it)"
-            )),
-            Self::KeyRefused { doubt: Some(doubt), .. } => {
-                Some(format!("{doubt}; have the key signed again, and put the certificate there"))
-            }
-            Self::KeyRefused { user, public, .. } => {
-                Some(format!("add this line to the authorized_keys of `{user}` there: {public}"))
-            }
-        }
-    }
-}
+use crate::model::problem::{Blame, Diagnose};
 
 fn through(via: Option<&str>) -> String {
     via.map_or_else(String::new, |via| format!(": so was the one to `{via}`, through which it goes"))
@@ -274,6 +70,8 @@ pub enum InstallError {
     Silent {
         /// The host's name.
         host: String,
+        /// Whether it is this machine.
+        here: bool,
         /// The step it was in.
         step: String,
         /// How long.
@@ -284,6 +82,8 @@ pub enum InstallError {
     TooLong {
         /// The host's name.
         host: String,
+        /// Whether it is this machine.
+        here: bool,
         /// The step it was in.
         step: String,
         /// How long.
@@ -310,6 +110,8 @@ pub enum InstallError {
     NoAnswer {
         /// The host's name.
         host: String,
+        /// Whether it is this machine.
+        here: bool,
         /// How the command ended.
         status: String,
         /// The last that was said there; safe to show.
@@ -425,7 +227,7 @@ impl Diagnose for InstallError {
             Self::TooMuch { .. } | Self::Malformed { .. } => "deploy.answer",
             Self::Lost { .. } => "ssh.lost",
             Self::NoAnswer { .. } => "deploy.no-answer",
-            Self::Sudo { .. } => "ssh.sudo",
+            Self::Sudo { .. } => "deploy.sudo",
             Self::Stopped { what, .. } => what.code(),
             Self::NoReceiver { .. } | Self::TakesOnly { .. } => "deploy.receiver",
             Self::Reconnect { source, .. } => source.code(),
@@ -448,10 +250,14 @@ impl Diagnose for InstallError {
             Self::NoCommand { user, .. } => Some(format!(
                 "sshd_config or authorized_keys allow `{user}` no commands (ForceCommand, internal-sftp)"
             )),
-            Self::NoAnswer { .. } => {
-                Some("its login shell must be able to run `sh`, and have dd and eval".into())
+            Self::NoAnswer { here: true, .. } => {
+                Some("/bin/sh must be able to run here, and have dd and eval".into())
             }
-            Self::Sudo { host, said, .. } if said.contains("not found") => {
+            Self::NoAnswer { .. } => {
+                Some("its login shell must be able to run `sh`, with dd and eval, and no ForceCommand in between".into())
+            }
+            // By the shell or by `env`.
+            Self::Sudo { host, said, .. } if said.contains("not found") || said.starts_with("env: ") => {
                 Some(format!("install sudo there, or set `user = \"root\"` in [host.{host}]"))
             }
             Self::Sudo { host, user, .. } => Some(format!(
@@ -459,9 +265,14 @@ impl Diagnose for InstallError {
                  name. Where `{user}` can do everything without root, set `sudo = false` in [host.{host}]",
                 sudoers_line(user)
             )),
+            Self::Silent { here: true, .. } | Self::TooLong { here: true, .. } => Some(
+                "what it ran was ended, or ends by itself where root runs it; the next pass puts right what is half \
+                 done. Does a disk, or sudo, wait for something?"
+                    .into(),
+            ),
             // A step is named as soon as our own commands run.
             Self::Silent { step, .. } if step == super::protocol::AT_THE_START => Some(
-                "does a login script there (`.bashrc`, `.profile`) read its input or start another shell?"
+                "does a login script there (`.bashrc`, `.profile`) read its input or start another shell, or sudo wait?"
                     .into(),
             ),
             Self::Silent { .. } | Self::TooLong { .. } | Self::Lost { .. } => Some(
@@ -472,21 +283,16 @@ impl Diagnose for InstallError {
             Self::Socket { .. } => {
                 Some("`journalctl -u certfleet-local.socket -u 'certfleet-local@*'` says why".into())
             }
-            Self::Stopped { what: Stop::Refused, .. } => {
-                Some("`journalctl -u 'certfleet-local@*'` has root's side of it".into())
-            }
-            Self::NoReceiver { host, .. } | Self::Stopped { host, what: Stop::Receiver, .. } => {
-                Some(format!(
-                    "`certfleet host setup {host}` prints all that is needed there: the script, its configuration, and the \
-                 line of authorized_keys with `command=`"
-                ))
-            }
+            Self::Stopped { host, what, .. } => Some(what.hint(host)),
+            Self::NoReceiver { host, .. } => Some(Stop::Receiver.hint(host)),
             Self::TakesOnly { .. } => Some("look there yourself, with a key of your own".into()),
-            Self::Stopped { what: Stop::Staging, .. } => {
-                Some("make room, or the file system writable".into())
-            }
+            Self::TooMuch { .. } | Self::Malformed { .. } => Some(
+                "whatever answers there is not our script: look for ForceCommand in its sshd_config, `command=` in \
+                 authorized_keys, and login scripts that never end"
+                    .into(),
+            ),
             Self::Reconnect { source, .. } => source.hint(),
-            _ => None,
+            Self::NoRandomness(_) | Self::Start { .. } => None,
         }
     }
 }

@@ -7,6 +7,7 @@ use super::{Bundle, Deployed, NotProven, Proof, PutBack};
 pub use not_installed::{NotInstalled, Said, Seen};
 
 use crate::model::desired::Host;
+use crate::model::name::CertName;
 use crate::model::problem::Problem;
 
 /// What one transaction did.
@@ -150,24 +151,28 @@ pub(super) struct Doubt {
 impl Doubt {
     /// The version before is back.
     pub(super) fn put_back(self, host: &Host) -> Deployed {
-        Deployed::RolledBack { problem: self.not_served(host, true, self.seen.one_line()) }
+        Deployed::RolledBack {
+            problem: not_served(self.put_back.certificate, self.version, host, true, &self.seen),
+        }
     }
 
     /// The version before could not be put back.
     pub(super) fn left(self, host: &Host, why: &str) -> Deployed {
-        let seen = format!("{}; it could not be put back: {why}", self.seen.one_line());
-        Deployed::Failed { problem: self.not_served(host, false, seen) }
-    }
-
-    fn not_served(&self, host: &Host, put_back: bool, seen: String) -> Problem {
-        Problem::of(&NotInstalled::NotServed {
-            certificate: self.put_back.certificate.clone(),
+        let error = NotInstalled::NotPutBack {
+            certificate: self.put_back.certificate,
             version: self.version,
             host: host.name.to_string(),
-            put_back,
-            seen: Seen(seen),
-        })
+            why: why.to_owned(),
+            seen: Seen::of(&self.seen),
+        };
+        Deployed::Failed { problem: Problem::of(&error) }
     }
+}
+
+fn not_served(certificate: CertName, version: u32, host: &Host, put_back: bool, seen: &Problem) -> Problem {
+    let host = host.name.to_string();
+    let error = NotInstalled::NotServed { certificate, version, host, put_back, seen: Seen::of(seen) };
+    Problem::of(&error)
 }
 
 impl Outcome {
@@ -261,22 +266,14 @@ impl Outcome {
                 Ok(Deployed::Failed { problem: Problem::of(&error) })
             }
             (Self::Unchanged { .. }, _) if !unused => {
-                let seen = Seen(seen.one_line());
-                let error = NotInstalled::NotServed {
-                    certificate,
-                    version,
-                    host: name.clone(),
-                    put_back: false,
-                    seen,
-                };
-                Ok(Deployed::Failed { problem: Problem::of(&error) })
+                Ok(Deployed::Failed { problem: not_served(certificate, version, host, false, &seen) })
             }
             _ => {
                 let error = NotInstalled::Unused {
                     certificate,
                     host: name.clone(),
                     directory: host.directory.clone(),
-                    seen: Seen(seen.one_line()),
+                    seen: Seen::of(&seen),
                 };
                 Ok(Deployed::Pending { problem: Problem::of(&error) })
             }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{Bundle, PutBack};
 use crate::model::desired::{Host, KeyAccess, Layout, Part};
+use crate::model::name::CertName;
 use crate::model::problem::plain;
 
 /// The step of a host on which nothing of ours has said a word yet.
@@ -86,6 +87,8 @@ pub(super) enum Question<'a> {
     Config,
     /// The certificates in these places.
     Read(&'a [(Place, String)]),
+    /// What lies where these certificates of ours are installed.
+    Installed(&'a [&'a CertName]),
 }
 
 /// Where certificates are looked for.
@@ -185,15 +188,19 @@ impl Conversation {
 
     /// A look at the host that changes nothing.
     pub(super) fn examine(host: &Host, question: &Question<'_>) -> Result<Self, NoRandomness> {
-        let (action, places) = match question {
-            Question::Check => ("check", &[][..]),
-            Question::Config => ("config", &[][..]),
-            Question::Read(places) => ("read", *places),
+        let (action, places, names) = match question {
+            Question::Check => ("check", &[][..], &[][..]),
+            Question::Config => ("config", &[][..], &[][..]),
+            Question::Read(places) => ("read", *places, &[][..]),
+            Question::Installed(names) => ("installed", &[][..], *names),
         };
         // A receiver also says what it allows.
         let little = action == "check" && !host.receiver;
         let limit = if little { OUTPUT_LIMIT } else { EXAMINE_LIMIT };
-        let mut this = Self { limit, ..Self::with(EXAMINE, host, action, places.len())? };
+        let mut this = Self { limit, ..Self::with(EXAMINE, host, action, places.len() + names.len())? };
+        for name in names {
+            this.input.extend_from_slice(format!("{name}\n").as_bytes());
+        }
         for (kind, path) in places {
             this.input.extend_from_slice(format!("{}\n{}\n{path}", kind.word(), path.len()).as_bytes());
         }
@@ -230,6 +237,7 @@ impl Conversation {
             "check" => (EXAMINE, "check"),
             "config" => (EXAMINE, "config"),
             "read" => (EXAMINE, "read"),
+            "installed" => (EXAMINE, "installed"),
             _ => return None,
         };
         Some(Self::assemble(script, host, action, count, nonce.to_owned()))
@@ -372,7 +380,7 @@ fn pieces(bundle: &Bundle, part: Part) -> impl Iterator<Item = &str> {
 }
 
 /// The SHA-256 of a file that has these parts.
-fn hex_sum(bundle: &Bundle, parts: &[Part]) -> String {
+pub(super) fn hex_sum(bundle: &Bundle, parts: &[Part]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         pieces(bundle, *part).for_each(|piece| hash.update(piece.as_bytes()));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use russh::client::{self, Handle};
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
+use russh::client::Handle;
+use russh::{ChannelMsg, Disconnect};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connect::{Client, connect};
@@ -244,7 +244,9 @@ impl Exchange<'_> {
                 },
             }
         }
-        self.leave(&mut read, &write).await;
+        // Its end is not waited for: a process that the host's reload left behind may keep the channel open for
+        // ever, and of two that close it at the same time one may never hear of it.
+        let _ = timeout(GOODBYE, write.close()).await;
         Ok(())
     }
 
@@ -279,15 +281,6 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    async fn leave(&self, read: &mut ChannelReadHalf, write: &ChannelWriteHalf<client::Msg>) {
-        // A process that the host's reload left behind may keep the channel open for ever.
-        let _ = timeout(GOODBYE, async {
-            let _ = write.close().await;
-            while read.wait().await.is_some() {}
-        })
-        .await;
-    }
-
     /// The records, now that nothing more is to come.
     fn records(self) -> Result<Vec<Record>, InstallError> {
         let records = self.conversation.records().ok_or_else(|| self.no_answer())?;
@@ -315,19 +308,23 @@ impl Exchange<'_> {
         if self.host.sudo && !self.host.receiver && InstallError::is_of_sudo(&complaint) {
             return InstallError::Sudo { host: self.name(), user: self.host.user.clone(), said: complaint };
         }
-        let said = if complaint.is_empty() { self.conversation.tail() } else { complaint };
+        let tail = self.conversation.tail();
+        let said = [complaint, tail].into_iter().find(|said| !said.is_empty());
+        let said = said.unwrap_or_else(|| "it said nothing".to_owned());
         match self.host.receiver {
             true => InstallError::NoReceiver { host: self.name(), status, said },
-            false => InstallError::NoAnswer { host: self.name(), status, said },
+            false => InstallError::NoAnswer { host: self.name(), here: self.host.local, status, said },
         }
     }
 
     pub(super) fn silent(&self) -> InstallError {
-        InstallError::Silent { host: self.name(), step: self.step(), seconds: IDLE.as_secs() }
+        let (host, here) = (self.name(), self.host.local);
+        InstallError::Silent { host, here, step: self.step(), seconds: IDLE.as_secs() }
     }
 
     pub(super) fn too_long(&self) -> InstallError {
-        InstallError::TooLong { host: self.name(), step: self.step(), seconds: TRANSACTION.as_secs() }
+        let (host, here) = (self.name(), self.host.local);
+        InstallError::TooLong { host, here, step: self.step(), seconds: TRANSACTION.as_secs() }
     }
 
     pub(super) fn name(&self) -> String {

@@ -44,6 +44,10 @@ prepare() {
 '
     me=$(id -u)
     answer='' locked='' recovered='' written=''
+    # What `timeout` runs: a command, and when its time is over the end of all that it started. `timeout` itself
+    # tells them once, and what does not listen would stay. That of busybox makes no group for them.
+    together='[ "$PPID" != "$0" ] && kill -s 0 -- "-$PPID" 2>/dev/null || exec "$@"
+        trap late=yes TERM; "$@"; status=$?; [ -z "${late-}" ] || kill -s KILL -- "-$PPID"; exit "$status"'
     conf_mark='# Written by certfleet, anew with each version.'
     tools='awk chmod chown cp date dd flock id ln ls mkdir mv readlink rm sha256sum sleep sort sync tail timeout tr'
 }
@@ -131,7 +135,7 @@ plain() {
 # Runs a command, at most 25 s, and leaves the end of what it said in $output if it fails. Through a file: a
 # process that it leaves behind would keep a pipe open. Without our lock (9), for the same reason.
 run() {
-    timeout -k 5 20 "$@" </dev/null >"$work/output" 2>&1 9>&-
+    timeout -k 5 20 sh -c "$together" "$$" "$@" </dev/null >"$work/output" 2>&1 9>&-
     status=$?
     [ "$status" != 0 ] || return 0
     output=$(end_of "$work/output")
@@ -228,7 +232,7 @@ safe() {
     case $mode in
         d????-??-?*) owned "$1" ;;
         d*) error="$1 can be changed by others than its owner: chmod go-w $1"; return 1 ;;
-        l*) error="$1 is a symbolic link: a directory is needed there"; return 1 ;;
+        l*) error="$1 is a symbolic link: put the directory it leads to in its place"; return 1 ;;
         *) error="$1 is not a directory"; return 1 ;;
     esac
 }
@@ -256,6 +260,10 @@ owned() {
 
 # A kernel lock: it is gone when its holder is, whatever became of that.
 lock() {
+    # Planted while others could write here, before they were kept out: what is written through it is not ours.
+    for path in "$base/.lock" "$base/.holder" "$base/.last-answer.new"; do
+        [ ! -L "$path" ] || fail directory "$path is a symbolic link: rm $path"
+    done
     # Tried in a shell of its own, because a failing `exec` would end this one without a word.
     error=$( (: >>"$base/.lock") 2>&1) || fail directory "$error"
     exec 9>>"$base/.lock"
@@ -335,16 +343,20 @@ fix_links() {
     fi
 }
 
-# Sees which version D/N.conf names: `-` without such a file, `?` if it is not ours. One that is ours is written
-# also when the layout is another by now: something may still include it.
+# Sees which version D/N.conf names: `-` without such a file or when it was edited, `?` if it is not ours. One that is
+# ours is written also when the layout is another by now: something may still include it.
 describe() {
     named=- conf=$directory/$one.conf
     if [ -e "$conf" ] || [ -L "$conf" ]; then
-        named='?' first='' path=''
-        [ ! -f "$conf" ] || [ -L "$conf" ] || { read -r first && read -r _ path; } <"$conf"
-        path=${path#*"/.certfleet/$one/"}
+        named='?' first='' second='' third=''
+        [ ! -f "$conf" ] || [ -L "$conf" ] || { read -r first && read -r second && read -r third; } <"$conf"
+        path=${second#*"/.certfleet/$one/"}
         path=${path%%/*}
-        [ "$first" != "$conf_mark" ] || ! plain "$path" || named=$path
+        if [ "$first" = "$conf_mark" ] && plain "$path"; then
+            named=$path path=$base/$one/$path
+            [ "$second$third" = "ssl_certificate \"$path/fullchain.pem\";ssl_certificate_key \"$path/privkey.pem\";" ] ||
+                named=-
+        fi
     elif [ "$layout" != include ]; then
         return
     fi
@@ -619,7 +631,8 @@ compare() {
     ours="$ours $one"
     keep "$work/in/$one" "$one" "$version" || fail staging "$error"
     before=$old
-    case $recovered in *" $one:"*) before=${recovered##*" $one:"} && before=${before%%:*} ;; esac
+    # Only where it is asked for again: what has been in place ever since is what a newer one goes back to.
+    case $version/$recovered in "$old"/*" $one:"*) before=${recovered##*" $one:"} && before=${before%%:*} ;; esac
     case $written in
         *" $one "*)
             # Cut between its rename and that of `current`, or edited.
@@ -642,10 +655,9 @@ compare() {
 }
 
 # Gives all versions of our names the owner, group and mode that they should have, before any of them is
-# switched to; also those of earlier runs, which may have had other orders. Without an owner or a group the
-# modes alone close what was open.
+# switched to; also those of earlier runs, which may have had other orders. Without an owner they are ours.
 grant() {
-    [ "$key_owner" != - ] || key_owner=''
+    [ "$key_owner" != - ] || key_owner=$me
     [ "$key_group" != - ] || key_group=''
     error=$(
         cd "$base" || exit 1
@@ -660,7 +672,7 @@ grant() {
         set -f
         chmod "$passage" $folders $versions 2>&1 || exit 1
         [ -z "$key_group" ] || chown ":$key_group" $folders $versions 2>&1 || exit 1
-        [ -z "$key_owner$key_group" ] || chown "$key_owner${key_group:+:$key_group}" $files 2>&1 || exit 1
+        chown "$key_owner${key_group:+:$key_group}" $files 2>&1 || exit 1
         chmod "$key_mode" $files 2>&1
     ) || fail staging "$error"
 }

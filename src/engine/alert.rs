@@ -16,12 +16,13 @@ use super::apart::blocking;
 use super::{Engine, Summary};
 use crate::config::Config;
 use crate::model::alert::{
-    Circumstances, Condition, Letter, Memory, Occasion, conditions, findings, next_letter, next_step, passed,
-    step,
+    Circumstances, Condition, Letter, Memory, Occasion, compared, conditions, findings, next_letter,
+    next_step, step,
 };
+use crate::model::clock::Reading;
 use crate::model::history::{Entry, How, What};
+use crate::model::name::IssuerName;
 use crate::model::observed::Observed;
-use crate::model::plan::{Deploying, Issuing, Request};
 use crate::model::problem::{Blame, Diagnose, Problem, Retry, plain};
 use crate::model::report::report;
 use crate::model::schedule::after;
@@ -29,8 +30,8 @@ use crate::model::state::State;
 use crate::store::{AlertLock, LoadError, Loaded, LockError, SaveError, Store};
 pub use deliver::{Channels, Undelivered, too_slow};
 
-/// Above the longest time for which another process holds the lock: delivering, and the heartbeat.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Above the longest time for which another process holds the lock: delivering twice, and the heartbeat.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Nothing is looked at more often by itself.
 const SHORTEST_REST: SignedDuration = SignedDuration::from_secs(30);
 
@@ -45,6 +46,8 @@ pub struct Known {
     pub damages: Vec<Problem>,
     /// That the clock is behind the newest fact.
     pub clock: Option<Problem>,
+    /// Our clock beside that of a CA that was asked.
+    pub(super) read: Option<(IssuerName, Reading)>,
     /// Why nothing of this could be read: what is not known to be wrong may be wrong nevertheless.
     pub(super) blind: Option<Problem>,
 }
@@ -89,6 +92,8 @@ enum Hindrance {
     Unsaved(#[source] SaveError),
     #[error("alerts are not looked at")]
     Locked(#[source] LockError),
+    #[error("what people are told cannot be written down")]
+    NoLock(#[source] LockError),
 }
 
 impl Diagnose for Hindrance {
@@ -98,6 +103,7 @@ impl Diagnose for Hindrance {
             Self::Unreadable(_) => "alerts.unreadable",
             Self::Unsaved(_) => "alerts.unsaved",
             Self::Locked(_) => "alerts.locked",
+            Self::NoLock(_) => "alerts.unsaved",
         }
     }
 
@@ -117,31 +123,38 @@ impl Diagnose for Hindrance {
             ),
             Self::Unreadable(error) => error.hint(),
             Self::Unsaved(error) => error.hint(),
-            Self::Locked(error) => error.hint(),
+            Self::Locked(error) | Self::NoLock(error) => error.hint(),
         }
     }
 }
 
 /// Tells people what is so now, as far as they are to be told. After a pass with what that has learnt; without
-/// one with what the store has.
+/// one with what the store has, and why no pass could begin.
 pub async fn attend(
     config: &Config,
     channels: &Channels,
     store: &Store,
-    known: Option<Known>,
+    known: Result<Option<Known>, &Problem>,
     ended: Option<Ended>,
 ) -> Attended {
-    let lock = match lock(store).await {
-        Ok(lock) => lock,
-        Err(error) => {
+    let (known, unusable) = match known {
+        Ok(known) => (known, None),
+        Err(problem) => (None, Some(problem)),
+    };
+    let how = ended.map_or(How::Daemon, |ended| ended.how);
+    let lock = lock(store).await;
+    let (store, problem) = match lock {
+        Ok(lock) => (Some((store, lock)), None),
+        // Whoever has it tells people.
+        Err(error @ LockError::Held(_)) => {
             let problems = vec![Problem::of(&Hindrance::Locked(error))];
             return Attended { problems, ..Attended::default() };
         }
+        Err(error) => (None, Some(Problem::of(&Hindrance::NoLock(error)))),
     };
-    let how = ended.map_or(How::Daemon, |ended| ended.how);
-    let session =
-        Session { config, channels, store: Some((store, lock)), how, attended: Attended::default() };
-    session.attend(known, None, ended).await
+    let attended = Attended { problems: problem.iter().cloned().collect(), ..Attended::default() };
+    let session = Session { config, channels, store, how, attended };
+    session.attend(known, unusable.or(problem.as_ref()), ended).await
 }
 
 /// Tells people that no pass can be made, and what else is known. Without a store that can be written to nothing
@@ -163,12 +176,10 @@ pub async fn attend_hindered(
 
 impl Engine {
     /// Tells people what the pass that has just ended has learnt.
-    pub async fn attend(&self, request: &Request, summary: &Summary) -> Attended {
-        let narrowed = request.only.is_some() || request.hosts.is_some();
-        let whole = !narrowed && request.issuing != Issuing::No && request.deploying != Deploying::No;
-        let ended = Ended { how: self.listener.how(), complete: whole && !summary.interrupted };
+    pub async fn attend(&self, summary: &Summary) -> Attended {
+        let ended = Ended { how: self.listener.how(), complete: summary.complete };
         let known = super::lock(&self.left).take();
-        attend(&self.config, &Channels::of(&self.config), &self.store, known, Some(ended)).await
+        attend(&self.config, &Channels::of(&self.config), &self.store, Ok(known), Some(ended)).await
     }
 }
 
@@ -203,15 +214,15 @@ impl Session<'_> {
     ) -> Attended {
         let mut memory = blocking(|| self.recall());
         let now = Timestamp::now();
-        if let Some(ended) = ended.filter(|ended| ended.complete) {
-            passed(&mut memory, ended.how, now);
-        }
         let known = self.known(known);
+        if let Some((issuer, reading)) = &known.read {
+            compared(&mut memory, issuer, *reading);
+        }
         blocking(|| self.look(&mut memory, &known, unusable, now));
         let noted = memory.clone();
         self.deliver(&mut memory).await;
-        if !memory.outbox.is_empty() {
-            // Where no channel works there is still the journal.
+        if !memory.outbox.is_empty() || memory.partly != noted.partly {
+            // Where no channel works there is still the journal; and others hear of whom a channel does not reach.
             blocking(|| self.look(&mut memory, &known, unusable, Timestamp::now()));
             self.deliver(&mut memory).await;
         }
@@ -260,24 +271,30 @@ impl Session<'_> {
         Memory::default()
     }
 
-    /// What a pass has left, else what the store has.
+    /// What the store has, for others may have done something since a pass has read it; where it cannot be had, what
+    /// the pass has left.
     fn known(&self, known: Option<Known>) -> Known {
-        let known = match (known, &self.store) {
-            (Some(known), _) => Ok(known),
-            (None, Some((store, _))) => blocking(|| Known::read(store)),
-            (None, None) => blocking(|| match Store::open_existing(&self.config.store) {
-                Ok(Some(store)) => Known::read(&store),
-                Ok(None) => Ok(Known::default()),
+        let fresh = match (&self.store, known.is_some()) {
+            (Some((store, _)), _) => blocking(|| Known::read(store)).map(Some),
+            (None, true) => Ok(None),
+            (None, false) => blocking(|| match Store::open_existing(&self.config.store) {
+                Ok(Some(store)) => Known::read(&store).map(Some),
+                Ok(None) => Ok(None),
                 Err(error) => Err(Problem::of(&error)),
             }),
         };
-        known.unwrap_or_else(|problem| Known { blind: Some(problem), ..Known::default() })
+        match (fresh, known) {
+            (Ok(Some(fresh)), known) => Known { read: known.and_then(|known| known.read), ..fresh },
+            (_, Some(known)) => known,
+            (Ok(None), None) => Known::default(),
+            (Err(problem), None) => Known { blind: Some(problem), ..Known::default() },
+        }
     }
 
     /// Finds what is wrong, and writes down who is to be told of it.
     fn look(&mut self, memory: &mut Memory, known: &Known, unusable: Option<&Problem>, now: Timestamp) {
         let unusable = unusable.or(known.blind.as_ref());
-        let sure = known.clock.is_none();
+        let sure = known.clock.is_none() && memory.knows_the_time(now);
         let before = memory.clone();
         let order = &self.channels.order;
         let conditions = self.conditions(memory, known, unusable, now);
@@ -369,7 +386,14 @@ impl Known {
     /// What was read, and what was seen.
     pub(super) fn of(loaded: Loaded, observed: Observed) -> Self {
         let clock = loaded.warnings.into_iter().find(|problem| problem.code == CLOCK);
-        Self { state: loaded.state, observed, damages: loaded.unreadable_debts, clock, blind: None }
+        Self {
+            state: loaded.state,
+            observed,
+            damages: loaded.unreadable_debts,
+            clock,
+            read: None,
+            blind: None,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use super::turn::LOCK_RETRY;
 use super::{Engine, Event, Listener, lock};
 use crate::acme::{self, Binding, Ca};
 use crate::config::ExternalAccount;
+use crate::model::clock::Reading;
 use crate::model::desired::Issuer;
 use crate::model::name::{CertName, IssuerName};
 use crate::model::problem::{Blame, Diagnose};
@@ -44,6 +45,17 @@ impl Engine {
             .shared()
         });
         opening.clone()
+    }
+
+    /// Our clock beside that of the CAs that were asked. Where they differ one of them is right, or so we hope: the
+    /// nearest.
+    pub(super) fn clock(&self) -> Option<(IssuerName, Reading)> {
+        let cas = lock(&self.cas);
+        let read = cas.iter().filter_map(|((issuer, _), opening)| {
+            let ca = opening.peek()?.as_ref().ok()?;
+            Some((issuer.clone(), ca.clock()?))
+        });
+        read.min_by_key(|(_, reading)| reading.apart())
     }
 
     /// Where the accounts of an issuer are kept, and what a new one is bound to.

@@ -1,10 +1,12 @@
 //! The preflight: everything that a renewal and a deployment need, tried without doing either.
 //!
-//! What it changes: it makes the store if there is none, and sets one scratch TXT record for each
-//! certificate, noted in the store before and removed after, like any challenge record.
+//! What it changes: it sets one scratch TXT record for each certificate, noted in the store before and removed
+//! after, like any challenge record. Where there is no store yet it makes none: what it has to note meanwhile goes
+//! into a temporary one.
 
 mod alerting;
 mod reach;
+mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,14 +15,16 @@ use std::time::Duration;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
+use store::Used;
+
 use super::{Credential, Engine, Event, Listener, StartError};
 use crate::acme::{self, Glance};
 use crate::config::Config;
+use crate::model::clock::{FAR_OFF, OFF};
 use crate::model::desired::Issuer;
 use crate::model::name::{HostName, IssuerName};
 use crate::model::plan::{Request, minute};
 use crate::model::problem::{Diagnose, Problem, plain};
-use crate::store::Store;
 
 /// How it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,10 +79,11 @@ impl Finding {
 pub async fn check(config: Arc<Config>, stop: impl Future<Output = ()>) -> Vec<Finding> {
     let mut findings = vec![read_well(&config)];
     findings.extend(secrets(&config).await);
-    let (store, state) = state(&config);
+    let (store, state) = store::state(&config);
     findings.extend(state);
-    findings.extend(alerting::alerting(&config, store.as_ref()));
-    let Some(store) = store else {
+    findings
+        .extend(alerting::alerting(&config, store.as_ref().filter(|store| store.stays()).map(Used::store)));
+    let Some(used) = store else {
         findings.push(Finding::warn(
             "everything else",
             "not tried: without a store nothing can be noted before it is done",
@@ -86,6 +91,7 @@ pub async fn check(config: Arc<Config>, stop: impl Future<Output = ()>) -> Vec<F
         ));
         return findings;
     };
+    let store = used.store().clone();
     let engine = match Engine::new(config, store, Arc::new(Nobody), Duration::ZERO) {
         Ok(engine) => engine,
         Err(error) => {
@@ -97,11 +103,13 @@ pub async fn check(config: Arc<Config>, stop: impl Future<Output = ()>) -> Vec<F
     tokio::select! {
         found = engine.try_everything() => findings.extend(found),
         () = &mut stop => {
-            engine.clean_up_everything(&Request::default()).await;
+            let left = engine.clean_up_everything(&Request::default()).await;
+            findings.extend(left.into_iter().map(|problem| Finding::of(Standing::Fail, "records", problem)));
             findings.push(Finding::fail("everything else", "not tried: told to end", "run it again"));
         }
     }
     engine.doors.close().await;
+    findings.extend(used.left());
     findings
 }
 
@@ -169,71 +177,10 @@ async fn secrets(config: &Config) -> Vec<Finding> {
     .await
 }
 
-fn state(config: &Config) -> (Option<Store>, Vec<Finding>) {
-    let store = match Store::open(&config.store) {
-        Ok(store) => store,
-        Err(error) => return (None, vec![Finding::failed("state", &error)]),
-    };
-    let mut findings = Vec::new();
-    match store.load(Timestamp::now()) {
-        Ok(loaded) => {
-            let damaged: Vec<&Problem> = loaded
-                .unreadable
-                .values()
-                .chain(loaded.unreadable_hosts.values())
-                .chain(&loaded.unreadable_debts)
-                .collect();
-            findings.extend(
-                damaged.into_iter().map(|problem| Finding::of(Standing::Fail, "state", problem.clone())),
-            );
-            findings.extend(
-                loaded.warnings.iter().map(|problem| Finding::of(Standing::Warn, "state", problem.clone())),
-            );
-        }
-        Err(error) => findings.push(Finding::failed("state", &error)),
-    }
-    if findings.is_empty() {
-        findings.push(Finding::ok(
-            "state",
-            format!("{}: readable, writable, locks work", config.store.display()),
-        ));
-    }
-    findings.push(space(config));
-    (Some(store), findings)
-}
-
-fn space(config: &Config) -> Finding {
-    let place = config.store.display();
-    let Ok(facts) = rustix::fs::statvfs(&config.store) else {
-        return Finding::warn(
-            "space",
-            format!("how much is free at {place} is not known"),
-            format!("see `df {place}`"),
-        );
-    };
-    let free = facts.f_bavail.saturating_mul(facts.f_frsize);
-    let megabytes = free >> 20;
-    // Some file systems have no fixed number of files.
-    let few_files = facts.f_files > 0 && facts.f_favail < FILES;
-    match free {
-        _ if few_files => Finding::warn(
-            "space",
-            format!("only {} more files fit at {place}", facts.f_favail),
-            format!("free inodes: `df -i {place}`"),
-        ),
-        0..ENOUGH => Finding::warn(
-            "space",
-            format!("{megabytes} MiB free at {place}"),
-            format!("free space: `df {place}`"),
-        ),
-        _ => Finding::ok("space", format!("{megabytes} MiB free at {place}")),
-    }
-}
-
 impl Engine {
     async fn try_everything(&self) -> Vec<Finding> {
         let (issuers, hosts) = tokio::join!(self.try_issuers_and_names(), self.try_hosts());
-        let credentials = super::credentials(&self.config, &self.store.ssh_identity());
+        let credentials = super::credentials(&self.config, &self.config.ssh_identity());
         let credentials = credentials.iter().map(|credential| of_credential(credential, Timestamp::now()));
         issuers.into_iter().chain(credentials).chain(hosts).collect()
     }
@@ -322,10 +269,3 @@ fn clock<'a>(answers: impl Iterator<Item = (&'a Issuer, &'a Answer)>) -> Finding
         _ => Finding::ok("clock", format!("agrees with that of {issuer}")),
     }
 }
-
-const OFF: SignedDuration = SignedDuration::from_mins(5);
-/// By as much do CAs date certificates back.
-const FAR_OFF: SignedDuration = SignedDuration::from_hours(1);
-/// For versions, journals and history of a year.
-const ENOUGH: u64 = 100 << 20;
-const FILES: u64 = 1000;

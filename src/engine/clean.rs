@@ -1,5 +1,6 @@
 //! Removing challenge records: after every attempt, and those that an earlier run left.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use super::{Engine, Event};
 use crate::dns::{Account, Change, PropagationCheck, TxtRecord, View};
 use crate::model::name::{CertName, DnsAccountName};
 use crate::model::plan::Request;
-use crate::model::problem::{Blame, Diagnose, Problem, Retry};
+use crate::model::problem::{Blame, Diagnose, Problem, Retry, plain};
 use crate::model::state::TxtDebt;
 use crate::store::LockError;
 
@@ -40,10 +41,21 @@ impl Diagnose for NoAccount {
 
 /// Removing took too long.
 #[derive(Debug, thiserror::Error)]
-#[error("the challenge records of `{certificate}` could not be removed within {} s", .limit.as_secs())]
+#[error("the challenge records of `{certificate}` could not be removed within {} s{}", .limit.as_secs(), stays(.owners))]
 struct TooSlow {
     certificate: CertName,
     limit: Duration,
+    owners: BTreeSet<String>,
+}
+
+/// What stays for now, where that is known.
+fn stays(owners: &BTreeSet<String>) -> String {
+    let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
+    match owners.as_slice() {
+        [] => String::new(),
+        [one] => format!(": the record at `{one}` stays"),
+        some => format!(": those at `{}` stay", some.join("`, `")),
+    }
 }
 
 impl Diagnose for TooSlow {
@@ -69,9 +81,15 @@ impl Engine {
 
     /// Removes every noted record of a certificate whose lock is ours; tells how many.
     pub(super) async fn clean_up_of(&self, name: &CertName) -> Result<usize, Problem> {
-        tokio::time::timeout(CLEAN_UP, self.remove(name))
-            .await
-            .unwrap_or_else(|_| Err(Problem::of(&TooSlow { certificate: name.clone(), limit: CLEAN_UP })))
+        let removed = tokio::time::timeout(CLEAN_UP, self.remove(name)).await;
+        removed.unwrap_or_else(|_| Err(self.too_slow(name, CLEAN_UP)))
+    }
+
+    fn too_slow(&self, name: &CertName, limit: Duration) -> Problem {
+        let (debts, _unreadable) = self.store.debts().unwrap_or_default();
+        let own = debts.into_iter().filter(|debt| debt.certificate == *name);
+        let owners = own.map(|debt| plain(debt.owner.trim_end_matches('.'))).collect();
+        Problem::of(&TooSlow { certificate: name.clone(), limit, owners })
     }
 
     async fn remove(&self, name: &CertName) -> Result<usize, Problem> {
@@ -122,23 +140,25 @@ impl Engine {
         }
     }
 
-    /// On the way out: everything of ours, as far as its lock is free. What stays is said; it is noted, and the
-    /// next run removes it.
-    pub(super) async fn clean_up_everything(&self, request: &Request) {
+    /// On the way out: everything of ours, as far as its lock is free. What stays is said, and why is returned; it
+    /// is noted, and the next run removes it.
+    pub(super) async fn clean_up_everything(&self, request: &Request) -> Vec<Problem> {
         let debts = match self.store.debts() {
             Ok((debts, _unreadable)) => debts,
-            Err(error) => return self.tell(Event::Oddity(Problem::of(&error))),
-        };
-        let names: std::collections::BTreeSet<CertName> =
-            debts.into_iter().map(|debt| debt.certificate).filter(|name| request.selects(name)).collect();
-        futures::future::join_all(names.iter().map(|name| async move {
-            let limit = LAST_CLEAN_UP;
-            let too_slow = || Problem::of(&TooSlow { certificate: name.clone(), limit });
-            let cleaned = tokio::time::timeout(limit, self.clean_up(name)).await;
-            if let Err(problem) = cleaned.unwrap_or_else(|_| Err(too_slow())) {
-                self.tell(Event::CleanUpFailed(name.clone(), problem));
+            Err(error) => {
+                let problem = Problem::of(&error);
+                self.tell(Event::Oddity(problem.clone()));
+                return vec![problem];
             }
-        }))
-        .await;
+        };
+        let names: BTreeSet<CertName> =
+            debts.into_iter().map(|debt| debt.certificate).filter(|name| request.selects(name)).collect();
+        let cleaned = futures::future::join_all(names.iter().map(|name| async move {
+            let cleaned = tokio::time::timeout(LAST_CLEAN_UP, self.clean_up(name)).await;
+            let problem = cleaned.unwrap_or_else(|_| Err(self.too_slow(name, LAST_CLEAN_UP))).err()?;
+            self.tell(Event::CleanUpFailed(name.clone(), problem.clone()));
+            Some(problem)
+        }));
+        cleaned.await.into_iter().flatten().collect()
     }
 }

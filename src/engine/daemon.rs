@@ -92,6 +92,8 @@ pub struct Daemon {
     listener: Arc<dyn Listener>,
     lock_wait: Duration,
     beat: Duration,
+    /// Why the last pass could not begin.
+    hindered: Option<Problem>,
 }
 
 /// How the daemon ended.
@@ -132,7 +134,7 @@ impl Daemon {
         beat: Duration,
     ) -> Self {
         let (digest, beat) = (config::digest(&path), beat.clamp(SHORTEST_BEAT, NAP));
-        Self { path, digest, differing: None, config, store, listener, lock_wait, beat }
+        Self { path, digest, differing: None, config, store, listener, lock_wait, beat, hindered: None }
     }
 
     /// Pass after pass, until told to end.
@@ -156,6 +158,7 @@ impl Daemon {
             if passed.told_to_end {
                 return End::InOrder;
             }
+            self.hindered = passed.result.as_ref().err().map(|error| Problem::of(error));
             let summary = passed.result.as_ref().ok().map(|(_, summary)| summary);
             let (rest, ended) = (self.rest(began, summary), Instant::now());
             match &passed.result {
@@ -266,7 +269,7 @@ impl Daemon {
         let (config, store) = (self.config.clone(), self.store.clone());
         async move {
             match result {
-                Ok((engine, summary)) => engine.attend(&Request::default(), &summary).await,
+                Ok((engine, summary)) => engine.attend(&summary).await,
                 Err(error) => {
                     let (channels, problem) = (Channels::of(&config), Problem::of(&error));
                     attend_hindered(&config, &channels, Some(&store), &problem, How::Daemon).await
@@ -277,8 +280,12 @@ impl Daemon {
 
     /// Tells people what they are to know by now, of what is known already.
     fn tell(&self) -> impl Future<Output = Attended> + Send + use<> {
-        let (config, store) = (self.config.clone(), self.store.clone());
-        async move { attend(&config, &Channels::of(&config), &store, None, None).await }
+        let (config, store, hindered) = (self.config.clone(), self.store.clone(), self.hindered.clone());
+        async move {
+            // What no pass could look at again is not over.
+            let known = hindered.as_ref().map_or(Ok(None), Err);
+            attend(&config, &Channels::of(&config), &store, known, None).await
+        }
     }
 
     /// Until there is something to do, or somebody wants something.

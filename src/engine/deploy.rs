@@ -34,7 +34,8 @@ const MANY: usize = 8;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Problems that a new version had on a host; with others it was never tried there.
-const WANTING: [&str; 4] = ["deploy.refused", "deploy.config-test", "deploy.reload", "deploy.not-served"];
+const WANTING: [&str; 5] =
+    ["deploy.refused", "deploy.config-test", "deploy.reload", "deploy.not-served", "deploy.not-put-back"];
 
 /// What became of one install.
 pub(super) struct Outcome {
@@ -45,6 +46,18 @@ pub(super) struct Outcome {
     /// What was seen of it, if it was looked at.
     pub(super) looks: Vec<Look>,
     pub(super) result: Result,
+}
+
+impl Outcome {
+    /// Whether the host has let us in.
+    pub(super) fn been_there(&self) -> bool {
+        match &self.result {
+            Result::Served | Result::Pending(_) => true,
+            Result::Failed(problem) | Result::Unknown(problem) => {
+                !problem.code.starts_with("ssh.") && !problem.code.starts_with("store.")
+            }
+        }
+    }
 }
 
 /// How it ended.
@@ -70,7 +83,7 @@ enum Unheard {
 
 /// A version cannot be taken from the store.
 #[derive(Debug, thiserror::Error)]
-enum NotInStore {
+pub(super) enum NotInStore {
     #[error("cannot read version {1} of `{0}` from the store")]
     Unreadable(CertName, VersionNumber, #[source] LoadError),
     #[error("version {1} of `{0}` is no longer in the store")]
@@ -111,7 +124,7 @@ impl Engine {
         let mut results: BTreeMap<CertName, std::result::Result<Deployed, Unheard>> = BTreeMap::new();
         let mut bundles = Vec::new();
         for install in &installs {
-            match blocking(|| self.bundle(install, force)) {
+            match blocking(|| self.bundle(&install.certificate, install.version, force)) {
                 Ok(bundle) => bundles.push(bundle),
                 Err(error) => {
                     let problem = Unheard::NotBegun(Problem::of(&error));
@@ -172,17 +185,22 @@ impl Engine {
 
     /// The connection to a host; one for all its transactions of a pass.
     pub(super) async fn session(&self, host: &Host) -> std::result::Result<Arc<Session>, Arc<ConnectError>> {
-        self.doors.session(&self.config, &self.store.ssh_identity(), host).await
+        self.doors.session(&self.config, &self.config.ssh_identity(), host).await
     }
 
     /// The session with the host that this one is reached through, if there is one.
     pub async fn way_to(&self, host: &Host) -> std::result::Result<Option<Arc<Session>>, ConnectError> {
-        self.doors.way_to(&self.config, &self.store.ssh_identity(), host).await
+        self.doors.way_to(&self.config, &self.config.ssh_identity(), host).await
     }
 
-    fn bundle(&self, install: &Install, force: bool) -> std::result::Result<Bundle, NotInStore> {
-        let (name, version) = (install.certificate.clone(), install.version);
-        let unreadable = |source| NotInStore::Unreadable(install.certificate.clone(), version, source);
+    pub(super) fn bundle(
+        &self,
+        name: &CertName,
+        version: VersionNumber,
+        force: bool,
+    ) -> std::result::Result<Bundle, NotInStore> {
+        let name = name.clone();
+        let unreadable = |source| NotInStore::Unreadable(name.clone(), version, source);
         let files = self.store.version(&name, version).map_err(unreadable)?;
         let known = self.store.certificate(&name).map_err(unreadable)?;
         let Some(fingerprint) = known.versions.get(&version).map(|version| version.fingerprint) else {
@@ -265,7 +283,7 @@ fn note(
     match result {
         Ok(Deployed::Served { proof }) => {
             facts.installed = installed(false);
-            (facts.failure, facts.rejected) = (None, None);
+            (facts.failure, facts.rejected, facts.disk) = (None, None, None);
             if !proof.addresses.is_empty() {
                 facts.proven_at = Some(now);
             }
@@ -273,7 +291,7 @@ fn note(
         }
         Ok(Deployed::Pending { problem }) => {
             facts.installed = installed(true);
-            (facts.failure, facts.rejected) = (None, None);
+            (facts.failure, facts.rejected, facts.disk) = (None, None, None);
             Result::Pending(problem)
         }
         Ok(Deployed::RolledBack { problem }) => {
@@ -378,6 +396,13 @@ impl Diagnose for Found {
 
     fn blame(&self) -> Blame {
         Blame::Host
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Other { .. } => None,
+            Self::Silent { problem, .. } => problem.hint.clone(),
+        }
     }
 }
 

@@ -58,6 +58,10 @@ pub enum Event {
     Pending(CertName, HostName, VersionNumber, Problem),
     /// Installed, found wanting, and the version before is back.
     PutBack(CertName, HostName, VersionNumber, Problem),
+    /// What lies on a host's disk is not what we installed: what it is.
+    Drifted(CertName, HostName, String),
+    /// Nobody could see what lies on a host's disk.
+    NotSeen(HostName, Problem),
     /// Not installed.
     DeployFailed(CertName, HostName, VersionNumber, Problem),
     /// An account was made at an issuer.
@@ -85,6 +89,10 @@ pub struct Summary {
     pub served: Vec<(CertName, HostName, VersionNumber, Vec<SocketAddr>)>,
     /// What was installed but is not used yet.
     pub pending: Vec<(CertName, HostName, Problem)>,
+    /// What was found on disks that is not what we installed, in words.
+    pub drifted: Vec<(CertName, HostName, String)>,
+    /// Hosts whose disk was to be looked at, and could not be.
+    pub unseen: Vec<(HostName, Problem)>,
     /// What failed; without a host: issuing or cleaning up.
     pub failed: Vec<(CertName, Option<HostName>, Problem)>,
     /// Certificates whose lock another process kept, with its holder.
@@ -99,4 +107,6 @@ pub struct Summary {
     pub unreadable_debts: Vec<Problem>,
     /// Whether the pass was cut short by a signal.
     pub interrupted: bool,
+    /// Whether it was over all certificates and hosts, and not cut short.
+    pub complete: bool,
 }

@@ -78,6 +78,11 @@ impl Told {
                 problem: Some(Wrong::from(problem)),
                 ..version(What::DeployFailed, name, *number)
             },
+            Event::Drifted(name, host, what) => Entry {
+                host: Some(host.clone()),
+                detail: Some(plain(&format!("on its disk {what}"))),
+                ..of(What::Drifted, name)
+            },
             Event::Revoked(name, number, reason) => {
                 Entry { detail: Some(reason.to_string()), ..version(What::Revoked, name, *number) }
             }
@@ -101,6 +106,7 @@ impl Told {
             | Event::RehearsalFailed(..)
             | Event::HostTested(_)
             | Event::HostFailed(..)
+            | Event::NotSeen(..)
             | Event::NotNoted(_)
             | Event::Oddity(_)
             | Event::Deploying(..)

@@ -168,7 +168,15 @@ impl Observer {
         // What is not said any more of those that were looked at is over.
         all.untrusted.retain(|name, _| !request.selects(name));
         for (host, looks) in seen.looks {
-            all.looks.entry(host).or_default().extend(looks);
+            let known = all.looks.entry(host).or_default();
+            for (name, looks) in looks {
+                // Somebody may have looked, and changed what is there, while this pass went on.
+                let newer =
+                    known.get(&name).and_then(|looks| last(looks)).filter(|at| *at <= Timestamp::now());
+                if newer <= last(&looks) {
+                    known.insert(name, looks);
+                }
+            }
         }
         all.untrusted.extend(seen.untrusted);
         all.looks.retain(|host, _| self.config.desired.hosts.contains_key(host));
@@ -229,6 +237,11 @@ impl Engine {
             tracing::warn!(host = %host, "cannot note what is served: {error}");
         }
     }
+}
+
+/// When the last of these was.
+fn last(looks: &[Look]) -> Option<Timestamp> {
+    looks.iter().map(|look| look.at).max()
 }
 
 /// A host whose addresses are not known.

@@ -1,5 +1,6 @@
 //! A pass under way: what was learnt, what is planned next, what runs.
 
+mod looks;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,7 @@ use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 
 use super::apart::Apart;
-use super::{Engine, Event, Summary, deploy, issue};
+use super::{Engine, Event, Summary, deploy, issue, look};
 use crate::model::name::{CertName, HostName, IssuerName, VersionNumber};
 use crate::model::observed::{Look, Observed};
 use crate::model::plan::{Action, Begun, Deploying, Install, Issuing, Plan, Request, Waiting, plan};
@@ -26,6 +27,8 @@ pub(super) enum Done {
     Issued(CertName, Box<issue::Outcome>),
     CleanedUp(CertName, Result<usize, Problem>),
     Deployed(HostName, Vec<deploy::Outcome>),
+    /// What lies on its disk.
+    Looked(HostName, look::Looked),
 }
 
 /// A pass under way.
@@ -46,6 +49,9 @@ pub(super) struct Pass<'a> {
     /// Installs that wait for the transaction now under way on their host.
     queues: BTreeMap<HostName, Vec<Install>>,
     busy: BTreeSet<HostName>,
+    /// Hosts whose disk is to be looked at when nothing is to be deployed there, and those where somebody has looked.
+    to_look: BTreeSet<HostName>,
+    looked: BTreeSet<HostName>,
     pub(super) running: FuturesUnordered<BoxFuture<'a, Done>>,
     pub(super) summary: Summary,
 }
@@ -66,6 +72,8 @@ impl<'a> Pass<'a> {
             begun: Begun::default(),
             queues: BTreeMap::new(),
             busy: BTreeSet::new(),
+            to_look: BTreeSet::new(),
+            looked: BTreeSet::new(),
             running: FuturesUnordered::new(),
             summary: Summary::default(),
         }
@@ -136,6 +144,11 @@ impl<'a> Pass<'a> {
             }
             Done::Deployed(host, outcomes) => {
                 self.busy.remove(&host);
+                // Who is there looks around; where nobody got in nobody tries again in this pass.
+                match outcomes.iter().any(deploy::Outcome::been_there) {
+                    true => self.to_look.insert(host.clone()),
+                    false => self.to_look.remove(&host),
+                };
                 let deployed: Vec<_> =
                     outcomes.iter().map(|it| (it.certificate.clone(), it.version)).collect();
                 for outcome in outcomes {
@@ -152,6 +165,7 @@ impl<'a> Pass<'a> {
                 }
                 self.feed(&host);
             }
+            Done::Looked(host, looked) => self.take_looked(&host, looked),
         }
     }
 
@@ -294,7 +308,15 @@ impl<'a> Pass<'a> {
         let plan = self.ask(only, Some(hosts.clone()), Issuing::No, self.request.deploying);
         let forced = matches!(self.request.issuing, Issuing::Forced(_));
         for action in plan.actions {
-            let Action::Deploy { host, installs } = action else { continue };
+            let (host, installs) = match action {
+                Action::Deploy { host, installs } => (host, installs),
+                Action::Look { host, .. } if only.is_none() => {
+                    self.to_look.insert(host.clone());
+                    fed.insert(host);
+                    continue;
+                }
+                _ => continue,
+            };
             for install in installs {
                 // What is being issued by force is about to be replaced: no host gets it twice.
                 let replaced = forced && self.issuing.contains(&install.certificate);
@@ -327,8 +349,9 @@ impl<'a> Pass<'a> {
             }
         }
         installs.extend(self.queues.remove(host).unwrap_or_default());
-        if !installs.is_empty() {
-            self.start_deploying(host.clone(), installs);
+        match installs.is_empty() {
+            true => self.look(host),
+            false => self.start_deploying(host.clone(), installs),
         }
         others.remove(host);
         for other in others {

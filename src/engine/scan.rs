@@ -161,8 +161,8 @@ async fn one(config: &Config, doors: &Doors, state: &State, host: &Host) -> Host
 }
 
 async fn look(config: &Config, doors: &Doors, host: &Host) -> Result<(NginxConfig, Inventory), Problem> {
-    let identity = config.store.join("ssh").join("id_ed25519");
-    let session = doors.session(config, &identity, host).await.map_err(|error| Problem::of(&*error))?;
+    let session =
+        doors.session(config, &config.ssh_identity(), host).await.map_err(|error| Problem::of(&*error))?;
     let looked = async {
         let nginx = session.nginx_config(host).await?;
         let mut places = BTreeSet::from([(Place::Folders, host.directory.clone())]);
@@ -170,8 +170,9 @@ async fn look(config: &Config, doors: &Doors, host: &Host) -> Result<(NginxConfi
             for (certificate, key) in nginx::servers(text).into_iter().flat_map(|server| server.pairs) {
                 // What depends on the visitor has no one place.
                 for path in std::iter::once(certificate).chain(key) {
-                    let plain =
-                        !path.contains(['$', '\n']) && path.len() < 4096 && !path.starts_with("data:");
+                    let plain = !path.contains(|c: char| c == '$' || c.is_control())
+                        && path.len() < 4096
+                        && !path.starts_with("data:");
                     let folder = path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
                     let listed = folder.as_deref().and_then(|folder| folder.rsplit_once('/'));
                     if plain && listed.is_none_or(|(above, _)| above != host.directory) {
@@ -211,14 +212,17 @@ fn judge(
         let entry = found.entry((folder, leaf.fingerprint)).or_insert_with(|| (leaf, BTreeSet::new()));
         entry.1.insert(path.clone());
     }
-    let keys: BTreeMap<&str, Option<&str>> =
-        inventory.keys.iter().map(|(path, hash)| (path.as_str(), hash.as_deref())).collect();
-    let mut covered: Vec<Domain> = Vec::new();
+    let keys = Keys::of(inventory);
+    let mut users_of: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+    for (at, server) in servers.iter().enumerate() {
+        for (certificate, _) in &server.pairs {
+            users_of.entry(certificate).or_default().insert(at);
+        }
+    }
     for ((folder, fingerprint), (leaf, paths)) in &found {
-        let users: Vec<&Server> = servers
-            .iter()
-            .filter(|server| server.pairs.iter().any(|(certificate, _)| paths.contains(certificate)))
-            .collect();
+        let users: BTreeSet<usize> =
+            paths.iter().filter_map(|path| users_of.get(path.as_str())).flatten().copied().collect();
+        let users: Vec<&Server> = users.into_iter().map(|at| &servers[at]).collect();
         let used_by: BTreeSet<String> =
             users.iter().flat_map(|server| &server.names).map(|name| plain(name)).collect();
         let (name, whose) = whose(config, state, host, folder, fingerprint);
@@ -230,7 +234,6 @@ fn judge(
             flags.insert(Flag::Orphaned);
         }
         flags.extend(key_flag(folder, paths, leaf, &users, &keys));
-        covered.extend(leaf.domains.iter().cloned());
         scan.certificates.push(FoundCertificate {
             path: plain(
                 paths
@@ -251,9 +254,7 @@ fn judge(
     }
     mark_duplicates(&mut scan.certificates);
     scan.certificates.sort_by(|a, b| a.path.cmp(&b.path));
-    let by_path: BTreeMap<&String, &Leaf> =
-        found.values().flat_map(|(leaf, paths)| paths.iter().map(move |path| (path, leaf))).collect();
-    scan.uncovered = uncovered(servers, &by_path, &covered);
+    scan.uncovered = uncovered(servers, &found);
 }
 
 /// Whose a certificate is, and its name in certs.toml or the store.
@@ -283,27 +284,44 @@ fn whose(
     }
 }
 
+/// The private keys of a host: the hashes of their public halves, where those are known.
+#[derive(Default)]
+struct Keys<'a> {
+    by_path: BTreeMap<&'a str, Option<&'a str>>,
+    by_folder: BTreeMap<&'a str, BTreeSet<Option<&'a str>>>,
+}
+
+impl<'a> Keys<'a> {
+    fn of(inventory: &'a Inventory) -> Self {
+        let mut keys = Self::default();
+        for (path, hash) in &inventory.keys {
+            keys.by_path.insert(path, hash.as_deref());
+            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            keys.by_folder.entry(folder).or_default().insert(hash.as_deref());
+        }
+        keys
+    }
+}
+
 /// What is wrong with the key that a certificate is used with, or that lies beside it.
 fn key_flag(
     folder: &str,
     paths: &BTreeSet<String>,
     leaf: &Leaf,
     users: &[&Server],
-    keys: &BTreeMap<&str, Option<&str>>,
+    keys: &Keys<'_>,
 ) -> Option<Flag> {
     let own: String = Sha256::digest(&leaf.public_key).iter().map(|byte| format!("{byte:02x}")).collect();
-    let fits = |path: &str| keys.get(path).map(|hash| hash.is_none_or(|hash| hash == own));
+    let fits = |hash: &Option<&str>| hash.is_none_or(|hash| hash == own);
     let named = users.iter().flat_map(|server| &server.pairs).filter(|(path, _)| paths.contains(path));
-    let mut verdicts: Vec<Option<bool>> =
-        named.filter_map(|(_, key)| key.as_deref()).filter(|key| !key.contains('$')).map(fits).collect();
+    let mut verdicts: BTreeSet<Option<bool>> = named
+        .filter_map(|(_, key)| key.as_deref())
+        .filter(|key| !key.contains('$'))
+        .map(|key| keys.by_path.get(key).map(fits))
+        .collect();
     if verdicts.is_empty() {
-        let beside: Vec<bool> = keys
-            .keys()
-            .filter(|path| path.rsplit_once('/').is_some_and(|(of, _)| of == folder))
-            .filter_map(|path| fits(path))
-            .collect();
         // Of several keys in a folder one is enough.
-        verdicts.push((!beside.is_empty()).then(|| beside.contains(&true)));
+        verdicts.insert(keys.by_folder.get(folder).map(|beside| beside.iter().any(fits)));
     }
     match () {
         () if verdicts.contains(&Some(false)) => Some(Flag::KeyMismatch),
@@ -325,26 +343,38 @@ fn mark_duplicates(certificates: &mut [FoundCertificate]) {
     }
 }
 
-fn uncovered(servers: &[Server], leaves: &BTreeMap<&String, &Leaf>, all: &[Domain]) -> Vec<Uncovered> {
-    let mut found = BTreeSet::new();
-    let covers = |domains: &[Domain], name: &Domain| domains.iter().any(|domain| domain.covers(name));
+fn uncovered(
+    servers: &[Server],
+    found: &BTreeMap<(String, Fingerprint), (Leaf, BTreeSet<String>)>,
+) -> Vec<Uncovered> {
+    let mut all: BTreeSet<&Domain> = BTreeSet::new();
+    let mut by_path: BTreeMap<&str, BTreeSet<&Domain>> = BTreeMap::new();
+    for (leaf, paths) in found.values() {
+        all.extend(&leaf.domains);
+        for path in paths {
+            by_path.entry(path).or_default().extend(&leaf.domains);
+        }
+    }
+    let covers = |domains: &BTreeSet<&Domain>, name: &Domain| {
+        domains.contains(name) || name.wildcard_above().is_some_and(|above| domains.contains(&above))
+    };
+    let mut missing = BTreeSet::new();
     for server in servers {
-        let own: Vec<Domain> = server
-            .pairs
-            .iter()
-            .filter_map(|(path, _)| leaves.get(path))
-            .flat_map(|leaf| leaf.domains.iter().cloned())
-            .collect();
+        let tls = server.tls || !server.pairs.is_empty();
+        let own = server.pairs.iter().filter_map(|(path, _)| by_path.get(path.as_str()));
         // `_`, patterns and the like are no names.
         for name in server.names.iter().filter_map(|name| name.parse::<Domain>().ok()) {
-            let tls = server.tls || !server.pairs.is_empty();
             // A server without TLS mostly sends its visitors to the one with it.
-            if !covers(if tls { &own } else { all }, &name) {
-                found.insert(Uncovered { name, tls });
+            let covered = match tls {
+                true => own.clone().any(|domains| covers(domains, &name)),
+                false => covers(&all, &name),
+            };
+            if !covered {
+                missing.insert(Uncovered { name, tls });
             }
         }
     }
-    found.into_iter().collect()
+    missing.into_iter().collect()
 }
 
 /// Files and folders that are asked for at most.

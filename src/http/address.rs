@@ -36,6 +36,9 @@ pub fn address(text: &str) -> Result<Url, Refusal> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     });
+    if let Some(why) = url.host_str().and_then(nobody_serves) {
+        return Err(Refusal::new(why, "as in \"https://dns.example.org/api\""));
+    }
     if url.scheme() == "https" || (url.scheme() == "http" && here) {
         return Ok(url);
     }
@@ -43,6 +46,44 @@ pub fn address(text: &str) -> Result<Url, Refusal> {
         "secrets go over https only, or over http within this machine",
         "put a TLS proxy before it, or reach it by an SSH tunnel as http://127.0.0.1:PORT",
     ))
+}
+
+/// Why no service of ours can be at this host: the addresses by which clouds give their machines credentials, and those
+/// that are no place at all. Loopback is one.
+pub fn nobody_serves(host: &str) -> Option<&'static str> {
+    const METADATA: &str =
+        "it is where a cloud tells its machines their credentials, and no service of yours";
+    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase();
+    if ["metadata.google.internal", "metadata", "instance-data"].contains(&host.as_str()) {
+        return Some(METADATA);
+    }
+    let Ok(ip) = host.parse::<IpAddr>() else {
+        // Libraries of C take `2852039166`, `0xa9fea9fe` and `169.254.43518` for addresses.
+        let last = host.rsplit('.').next().unwrap_or_default();
+        let number = last.strip_prefix("0x").map_or_else(
+            || !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()),
+            |hex| hex.bytes().all(|b| b.is_ascii_hexdigit()),
+        );
+        return number
+            .then_some("it is a number that is no address: write four numbers with dots, or a name");
+    };
+    let link_local = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let ip = ip.to_canonical();
+    // Amazon's over IPv6, Alibaba's, Oracle's.
+    let metadata = ["fd00:ec2::254", "100.100.100.200", "192.0.0.192"];
+    match ip {
+        _ if metadata.iter().any(|known| known.parse() == Ok(ip)) => Some(METADATA),
+        IpAddr::V4(ip) if ip.octets() == [169, 254, 169, 254] => Some(METADATA),
+        ip if link_local(ip) => Some("it is a link-local address: it is another machine on each network"),
+        ip if ip.is_unspecified() => Some("it is no address of a machine; this machine is 127.0.0.1"),
+        ip if ip.is_multicast() || ip == IpAddr::from([255; 4]) => {
+            Some("it is an address of many machines at once")
+        }
+        _ => None,
+    }
 }
 
 /// Reads `timeout`: how long the other side may take for one answer.
@@ -76,8 +117,37 @@ mod tests {
             "http://localhost.example.org",
             "http://127.0.0.1.example.org/",
             "ftp://127.0.0.1",
+            "https://169.254.169.254/latest",
+            "http://[::]/",
         ] {
             assert!(address(bad).is_err(), "{bad} was taken");
+        }
+    }
+    #[test]
+    fn nobody_serves_where_clouds_keep_credentials() {
+        for good in
+            ["127.0.0.1", "[::1]", "localhost", "10.1.2.3", "[fd00::1]", "203.0.113.9", "ca.0x", "a.example"]
+        {
+            assert_eq!(nobody_serves(good), None, "{good}");
+        }
+        for (bad, why) in [
+            ("169.254.169.254", "credentials"),
+            ("[::ffff:169.254.169.254]", "credentials"),
+            ("[fd00:ec2::254]", "credentials"),
+            ("100.100.100.200", "credentials"),
+            ("Metadata.Google.Internal.", "credentials"),
+            ("169.254.1.1", "link-local"),
+            ("[fe80::1]", "link-local"),
+            ("0.0.0.0", "127.0.0.1"),
+            ("[::]", "127.0.0.1"),
+            ("224.0.0.1", "many machines"),
+            ("255.255.255.255", "many machines"),
+            ("[ff02::1]", "many machines"),
+            ("2852039166", "no address"),
+            ("0xa9fea9fe", "no address"),
+            ("169.254.43518", "no address"),
+        ] {
+            assert!(nobody_serves(bad).is_some_and(|said| said.contains(why)), "{bad}");
         }
     }
 }

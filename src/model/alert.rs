@@ -19,11 +19,11 @@ use serde::{Deserialize, Serialize};
 use super::name::{CertName, HostName};
 pub use condition::{Condition, conditions};
 pub use expiry::{level_of, limits};
-pub use finding::{ChainEnd, Circumstances, Ending, Finding, findings};
+pub use finding::{Circumstances, Ending, Finding, findings};
 pub use ladder::{next_step, step};
-pub use letters::{delivered, due_letters, failed, next_letter};
-pub use memory::{Ack, AckError, Affected, Alert, Letter, Memory, Runner, Told, Trouble};
-pub use watching::{JOURNAL, passed};
+pub use letters::{delivered, due_letters, failed, next_letter, reached};
+pub use memory::{Ack, AckError, Affected, Alert, Letter, Memory, OffClock, Told, Trouble};
+pub use watching::{JOURNAL, compared};
 
 /// How bad it is, from bad to worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

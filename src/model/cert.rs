@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -95,6 +96,27 @@ pub fn authority(der: &[u8]) -> Result<(String, Timestamp, Timestamp), ParseErro
     let common_name = subject.iter_common_name().next().and_then(|name| name.as_str().ok());
     let name = plain(&common_name.map_or_else(|| subject.to_string(), str::to_owned));
     Ok((name, time(certificate.validity().not_before)?, time(certificate.validity().not_after)?))
+}
+
+/// The certificate of a chain, above the leaf, that ends first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ChainEnd {
+    /// Its subject, made safe to show.
+    pub name: String,
+    /// When it ends.
+    pub not_after: Timestamp,
+}
+
+impl ChainEnd {
+    /// That of these certificates; what cannot be read is left out.
+    pub fn first(above: impl Iterator<Item = impl AsRef<[u8]>>) -> Option<Self> {
+        let ends = above.filter_map(|der| {
+            let (name, _, not_after) = authority(der.as_ref()).ok()?;
+            Some(Self { name, not_after })
+        });
+        ends.min_by_key(|end| end.not_after)
+    }
 }
 
 /// base64url(authority key identifier) + "." + base64url(serial), RFC 9773 section 4.1.

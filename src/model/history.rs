@@ -73,6 +73,8 @@ pub enum What {
     PutBack,
     /// A version was not put on a host.
     DeployFailed,
+    /// What lies on a host's disk is not what we installed there.
+    Drifted,
     /// A version was revoked.
     Revoked,
     /// Challenge records that an earlier run left are gone.
@@ -102,6 +104,7 @@ impl What {
             Self::Installed => "installed",
             Self::PutBack => "put-back",
             Self::DeployFailed => "deploy-failed",
+            Self::Drifted => "drifted",
             Self::Revoked => "revoked",
             Self::CleanedUp => "cleaned-up",
             Self::CleanUpFailed => "clean-up-failed",

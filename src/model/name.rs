@@ -167,6 +167,12 @@ impl Domain {
             && other.base.split_once('.').is_some_and(|(_, rest)| rest == self.base)
     }
 
+    /// The only wildcard that could cover it.
+    pub fn wildcard_above(&self) -> Option<Self> {
+        let (_, rest) = self.base.split_once('.').filter(|_| !self.wildcard)?;
+        Some(Self { base: rest.to_owned(), wildcard: true })
+    }
+
     /// The certificate name that follows from this domain, as certbot names it.
     pub fn default_cert_name(&self) -> CertName {
         CertName(self.base.clone())
@@ -379,6 +385,8 @@ mod tests {
         assert!(wildcard.covers(&"a.example.org".parse().unwrap()));
         assert!(!wildcard.covers(&"a.b.example.org".parse().unwrap()));
         assert!(!wildcard.covers(&"example.org".parse().unwrap()));
+        assert_eq!("a.example.org".parse::<Domain>().unwrap().wildcard_above().unwrap(), wildcard);
+        assert_eq!(wildcard.wildcard_above(), None);
     }
 
     #[test]

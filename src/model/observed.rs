@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::cert::ChainEnd;
 use super::name::{CertName, Domain, Fingerprint, HostName, VersionNumber};
 use super::problem::Problem;
 
@@ -69,4 +70,7 @@ pub struct Served {
     /// Why a visitor would not trust it for that name and time; `None` = trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distrust: Option<String>,
+    /// What came with it and ends before it does, so that visitors refuse it from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain_end: Option<ChainEnd>,
 }

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::desired::{Certificate, Desired};
+use super::disk;
 use super::name::{CertName, DnsAccountName, Fingerprint, HostName, IssuerName, VersionNumber};
 use super::observed::Observed;
 use super::schedule::{self, Rule, after};
@@ -74,6 +75,15 @@ pub enum Action {
         /// What to install there.
         installs: Vec<Install>,
     },
+    /// See what lies on the disk of a host, where nobody has looked for a day.
+    Look {
+        /// The host.
+        host: HostName,
+        /// The certificates that are compared with what we have installed.
+        certificates: Vec<CertName>,
+        /// Since when nobody knows.
+        since: Timestamp,
+    },
 }
 
 /// One version to install.
@@ -125,6 +135,8 @@ pub enum Lacks {
     Distrusted(Fingerprint, String),
     /// It is installed, but nothing answers.
     Silent,
+    /// It is served, but something else lies on the disk for the server's next start: what.
+    OnDisk(String),
     /// A person asked.
     Forced,
 }
@@ -204,6 +216,14 @@ pub fn plan(
     clean_ups(desired, state, request, &mut plan);
     plan.actions
         .extend(deploys.into_iter().map(|(host, installs)| Action::Deploy { host: host.clone(), installs }));
+    if request.deploying == Deploying::Lacking {
+        plan.actions.extend(desired.hosts.keys().filter_map(|host| {
+            let since = disk::due(desired, state, observed, request, host, now)?;
+            let certificates = disk::comparable(desired, state, request, host);
+            let certificates = certificates.map(|(name, _)| name.clone()).collect();
+            Some(Action::Look { host: host.clone(), certificates, since })
+        }));
+    }
     plan
 }
 

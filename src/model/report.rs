@@ -2,6 +2,8 @@
 //!
 //! The JSON form is an interface: fields are added, never renamed.
 
+mod alerts;
+mod drift;
 mod held;
 mod host;
 mod standing;
@@ -13,6 +15,7 @@ use std::net::SocketAddr;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+pub use alerts::{Acknowledged, AlertReport};
 pub use standing::{HostStanding, Standing};
 pub use urgency::{End, Numbers};
 
@@ -20,7 +23,7 @@ use super::desired::{Certificate, Desired};
 use super::history::How;
 use super::name::{CertName, Domain, Fingerprint, HostName, IssuerName, VersionNumber};
 use super::observed::Observed;
-use super::passes::{self, Ended, Silence};
+use super::passes::{Ended, Silence};
 use super::plan::{Place, failing, minute, reason};
 use super::problem::Problem;
 use super::schedule::{self, NextAttempt};
@@ -36,6 +39,8 @@ pub struct Report {
     pub passes: Vec<PassReport>,
     /// That nobody makes passes any more, so that what is said here is old.
     pub problem: Option<ProblemReport>,
+    /// The alerts that are open; `None` where what people were told is not known.
+    pub alerts: Option<Vec<AlertReport>>,
     /// Every certificate of certs.toml.
     pub certificates: Vec<CertReport>,
     /// What certs.toml no longer names, and nobody renews or replaces.
@@ -100,6 +105,8 @@ pub struct HostReport {
     pub addresses: Vec<AddressReport>,
     /// When it was last looked at.
     pub checked_at: Option<Timestamp>,
+    /// When its disk was last compared with what we installed; none where that was never done.
+    pub disk_checked_at: Option<Timestamp>,
     /// What is wrong there.
     pub problem: Option<ProblemReport>,
 }
@@ -201,6 +208,7 @@ pub fn report(desired: &Desired, state: &State, observed: &Observed, now: Timest
         generated_at: now,
         passes: state.passes.iter().map(pass).collect(),
         problem: unwatched(desired, state, now),
+        alerts: None,
         certificates,
         orphaned: orphaned(desired, state),
     }
@@ -208,7 +216,7 @@ pub fn report(desired: &Desired, state: &State, observed: &Observed, now: Timest
 
 /// That nobody makes passes: a report of hosts that were looked at long ago is no comfort.
 fn unwatched(desired: &Desired, state: &State, now: Timestamp) -> Option<ProblemReport> {
-    let message = match state.passes.silent_since(now, passes::patience(desired.interval))? {
+    let message = match state.passes.silent_since(desired.interval, now)? {
         Silence::Since(at) => format!("no pass has got through everything since {}", minute(at)),
         Silence::Ever => "no pass has got through everything yet".to_owned(),
     };

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::desired::KeyType;
+use super::disk::Disk;
 use super::name::{CertName, DnsAccountName, Domain, Fingerprint, HostName, IssuerName, VersionNumber};
 use super::passes::Passes;
 use super::problem::Problem;
@@ -223,6 +224,9 @@ pub struct HostFacts {
     /// The version that was tried there last and found wanting; none when it has worked since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<VersionNumber>,
+    /// What lay on its disk when that was last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
 }
 
 /// A version on a host.

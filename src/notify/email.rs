@@ -17,6 +17,7 @@ use super::hook::{self, secret};
 use super::{Channel, Error, Message, text};
 use crate::http;
 use crate::kind::{Kind, Section};
+use crate::model::problem::plain;
 use crate::secret::Secret;
 
 mod error;
@@ -85,9 +86,7 @@ impl Channel for Email {
         if refused.is_empty() {
             return Ok(Some(id));
         }
-        let refused = refused.join("; ");
-        tracing::warn!(channel = self.table, "the mail went to some and not to others: {refused}");
-        Ok(Some(format!("{id}, but not for {refused}")))
+        Err(failed(MailError::Partly(plain(&refused.join("; ")))))
     }
 }
 

@@ -111,6 +111,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the message has arrived, if not for all: it is not sent again.
+    pub fn is_partly(&self) -> bool {
+        matches!(self, Self::Mail { source: MailError::Partly(_), .. })
+    }
+}
+
 fn said(words: &str) -> String {
     if words.is_empty() { String::new() } else { format!(": {words}") }
 }

@@ -89,6 +89,8 @@ fn level(event: &Event) -> Level {
         | Event::OtherChain(..)
         | Event::CleanUpFailed(..)
         | Event::Pending(..)
+        | Event::Drifted(..)
+        | Event::NotSeen(..)
         | Event::NotNoted(_)
         | Event::Oddity(_) => Level::WARN,
         Event::Issued(..)
@@ -128,13 +130,17 @@ fn fields(event: &Event) -> Fields<'_> {
         | Event::CleanUpFailed(name, why) => {
             Fields { certificate: Some(name), code: Some(&why.code), ..none }
         }
-        Event::Served(name, host, ..) => Fields { certificate: Some(name), host: Some(host), ..none },
+        Event::Served(name, host, ..) | Event::Drifted(name, host, _) => {
+            Fields { certificate: Some(name), host: Some(host), ..none }
+        }
         Event::Pending(name, host, _, why)
         | Event::PutBack(name, host, _, why)
         | Event::DeployFailed(name, host, _, why) => {
             Fields { certificate: Some(name), host: Some(host), code: Some(&why.code) }
         }
-        Event::HostFailed(host, why) => Fields { host: Some(host), code: Some(&why.code), ..none },
+        Event::HostFailed(host, why) | Event::NotSeen(host, why) => {
+            Fields { host: Some(host), code: Some(&why.code), ..none }
+        }
         Event::HostTested(host) | Event::Deploying(host, _) => Fields { host: Some(host), ..none },
         Event::NotNoted(why) | Event::Oddity(why) => Fields { code: Some(&why.code), ..none },
         Event::Observing(_) | Event::Registered(_) | Event::Ending => none,

@@ -184,7 +184,9 @@ pub(super) fn line(event: &Event) -> Option<Line> {
         Event::Oddity(why) => Line::Said(problem(why, None)),
         Event::CleanUpFailed(name, why) => Line::Said(problem(
             why,
-            Some(&format!("the challenge records of `{name}` stay noted; the next run tries again")),
+            Some(&format!(
+                "what stays of the challenge records of `{name}` is noted; the next run removes it"
+            )),
         )),
         Event::Deploying(host, installs) => {
             let what: Vec<String> = installs
@@ -210,6 +212,11 @@ pub(super) fn line(event: &Event) -> Option<Line> {
         }
         Event::DeployFailed(_, host, _, why) | Event::PutBack(_, host, _, why) => {
             Line::Ended(host.to_string(), failed_deploy(why))
+        }
+        Event::Drifted(name, host, what) => Line::Said(format!("{name} on {host}: on its disk {what}")),
+        Event::NotSeen(host, why) => {
+            let next = format!("what lies on the disk of `{host}` is not known; every pass tries again");
+            Line::Ended(host.to_string(), problem(why, Some(&next)))
         }
         Event::Registered(issuer) => Line::Said(format!("{issuer}: account registered")),
         Event::Ending => Line::Said("ending: removing challenge records first".into()),

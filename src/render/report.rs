@@ -19,7 +19,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::alert::Level;
 use crate::model::history::How;
 use crate::model::plan::minute;
-use crate::model::report::{End, HostReport, HostStanding, Orphan, ProblemReport, Report, days_left};
+use crate::model::report::{
+    AlertReport, End, HostReport, HostStanding, Orphan, ProblemReport, Report, days_left,
+};
 
 /// The report as JSON: the interface for programs.
 pub fn report_json(report: &Report) -> Result<String, serde_json::Error> {
@@ -118,6 +120,23 @@ fn problems(report: &Report) -> Vec<(Option<Level>, String, &ProblemReport)> {
         own.chain(hosts)
     });
     whole.chain(of_certificates).collect()
+}
+
+/// Since when an alert is open, and who has taken it on.
+fn since(alert: &AlertReport) -> String {
+    let since = format!("since {}", minute(alert.since));
+    match &alert.acknowledged {
+        Some(ack) => format!("{since}, taken on by {} at {}", ack.by, minute(ack.at)),
+        None => format!("{since}, taken on by nobody"),
+    }
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::Warning => "warning",
+        Level::Critical => "critical",
+        Level::Emergency => "emergency",
+    }
 }
 
 /// Why something of certs.toml's past is listed.

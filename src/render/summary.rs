@@ -42,6 +42,10 @@ pub fn summary_text(summary: &Summary, now: Timestamp) -> String {
             }
         }
     }
+    for (host, problem) in &summary.unseen {
+        let _ = writeln!(text, "{host}: what lies on its disk could not be seen: {}", problem.one_line());
+        text.push_str("  next: every pass tries again\n");
+    }
     nothing_due(&idle, &mut text);
     tally(summary, blocks.len(), &mut text);
     for problem in &summary.unreadable_debts {
@@ -66,6 +70,9 @@ fn happened(summary: &Summary, now: Timestamp) -> BTreeMap<&CertName, Block> {
         ));
     }
     let mut counted: BTreeMap<&CertName, usize> = BTreeMap::new();
+    for (name, host, what) in &summary.drifted {
+        blocks.entry(name).or_default().lines.push(format!("{name} on {host}: on its disk {what}"));
+    }
     for (name, host, version, places) in &summary.served {
         if summary.served.len() > MANY_PROOFS {
             *counted.entry(name).or_default() += 1;
@@ -237,6 +244,12 @@ pub fn summary_json(summary: &Summary, now: Timestamp) -> Value {
         }).collect::<Vec<_>>(),
         "pending": summary.pending.iter().map(|(name, host, why)| {
             json!({ "certificate": name, "host": host, "problem": problem(why) })
+        }).collect::<Vec<_>>(),
+        "drifted": summary.drifted.iter().map(|(name, host, what)| {
+            json!({ "certificate": name, "host": host, "disk": what })
+        }).collect::<Vec<_>>(),
+        "unseen": summary.unseen.iter().map(|(host, why)| {
+            json!({ "host": host, "problem": problem(why) })
         }).collect::<Vec<_>>(),
         "failed": summary.failed.iter().map(|(name, host, why)| {
             json!({ "certificate": name, "host": host, "problem": problem(why) })

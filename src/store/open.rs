@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
 use super::error::{LoadError, OpenError};
 use super::files::{self, Action, FileError, Survives};
 use super::{Store, locks};
@@ -59,6 +61,22 @@ pub(super) fn open(path: &Path) -> Result<Store, OpenError> {
     locks::try_lock(&path.join("lock")).map_err(OpenError::Lock)?;
     sweep(path);
     Ok(store)
+}
+
+pub(super) fn could_be_made(path: &Path) -> Result<(), OpenError> {
+    let place = if exists(path)? { path } else { files::folder_of(path) };
+    if !exists(place)? {
+        return Err(OpenError::NoParent { path: path.to_owned(), parent: place.to_owned() });
+    }
+    let facts = if place == path { Some(check_folder(path)?) } else { None };
+    let us = rustix::process::geteuid().as_raw();
+    if let Some(owner) = facts.map(|facts| facts.uid()).filter(|owner| *owner != us) {
+        return Err(OpenError::Owner { path: path.to_owned(), owner, us });
+    }
+    let write = Access::WRITE_OK | Access::EXEC_OK;
+    accessat(CWD, place, write, AtFlags::EACCESS)
+        .map_err(|error| FileError::new(Action::CreateFolder, path)(error.into()))?;
+    Ok(())
 }
 
 pub(super) fn open_existing(path: &Path) -> Result<Option<Store>, OpenError> {

@@ -86,7 +86,7 @@ fn every_host_is_one_connection_and_a_dead_one_costs_the_others_nothing() {
 }
 
 /// The most that a process has ever held, in kB, once it has ended.
-fn peak_memory(pid: u32) -> thread::JoinHandle<usize> {
+pub(crate) fn peak_memory(pid: u32) -> thread::JoinHandle<usize> {
     thread::spawn(move || {
         let mut peak = 0;
         loop {

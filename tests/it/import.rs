@@ -191,6 +191,94 @@ fn each_bad_lineage_has_a_message_of_its_own_and_the_others_are_taken() {
     certfleet(&config, &["import", "/usr"]).ended(2).said("no folder of certbot's");
 }
 
+/// A tree that somebody else has made, to be read by root.
+#[test]
+fn a_hostile_tree_hangs_nobody_shows_nothing_and_is_harmless_to_paste() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("letsencrypt");
+    let authority = Authority::new("some CA").unwrap();
+    let pair = authority.issue(&["www.social.test"], -DAY, 80 * DAY).unwrap();
+    for name in ["good", "out", "conf", "fifo-conf", "huge-conf", "key-as-chain"] {
+        made::install_as_certbot(&root, name, &pair).unwrap();
+    }
+    fs::create_dir_all(root.join("renewal")).unwrap();
+    let live = |name: &str, file: &str| {
+        let path = root.join("live").join(name).join(file);
+        let _ = fs::remove_file(&path);
+        path
+    };
+    // Out of the tree, to what is a secret and no certificate; and to one that is.
+    let secret = folder.path().join("shadow");
+    fs::write(&secret, "root:$6$canary-of-a-shadow:19000:0:99999:7:::\n").unwrap();
+    symlink(&secret, live("out", "fullchain.pem")).unwrap();
+    symlink(root.join("live/good/privkey.pem"), live("key-as-chain", "fullchain.pem")).unwrap();
+    symlink("/proc/self/environ", root.join("renewal/environ.conf")).unwrap();
+    symlink("/dev/zero", root.join("renewal/zero.conf")).unwrap();
+    symlink("loop.conf", root.join("renewal/loop.conf")).unwrap();
+    run(Command::new("mkfifo").arg(root.join("renewal/fifo-conf.conf"))).unwrap();
+    fs::File::create(root.join("renewal/huge-conf.conf")).unwrap().set_len(100 << 30).unwrap();
+    let evil = "[renewalparams]\nserver = https://ca.test/\u{1b}[2J\"\u{202e}\rname = \"evil\"\n\
+                pre_hook = touch PWNED\ndeploy_hook = `touch PWNED`\nserver = second\n";
+    fs::write(
+        root.join("renewal/conf.conf"),
+        evil.replace("PWNED", &folder.path().join("pwned").to_string_lossy()),
+    )
+    .unwrap();
+    // Accounts that are none: pipes, links in a circle, a bomb of brackets.
+    let account = root.join("accounts/ca.test/directory/1");
+    fs::create_dir_all(&account).unwrap();
+    run(Command::new("mkfifo").arg(account.join("private_key.json"))).unwrap();
+    fs::write(account.join("regr.json"), "[".repeat(100_000)).unwrap();
+    symlink(root.join("accounts"), root.join("accounts/again")).unwrap();
+    fs::create_dir_all(root.join("live/README")).unwrap();
+
+    let path = root.to_str().unwrap();
+    let (text, json) = (
+        without_config(&["import", path]).ended(1),
+        without_config(&["import", path, "--json"]).ended(1).json(),
+    );
+
+    for shown in [text.out.clone(), text.err.clone(), json.to_string()] {
+        assert!(!shown.contains("canary-of-a-shadow") && !shown.contains("PRIVATE KEY"), "{shown}");
+        assert!(!shown.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{shown:?}");
+        assert!(!shown.contains("CARGO"), "the environment is shown: {shown}");
+    }
+    assert!(!folder.path().join("pwned").exists(), "a hook was run");
+    let outcome = |name: &str| {
+        let all = json["lineages"].as_array().unwrap();
+        let found = all.iter().find(|lineage| lineage["name"] == name).unwrap_or_else(|| panic!("{json:#}"));
+        found["outcome"].as_str().unwrap().to_owned()
+    };
+    for (name, what) in [
+        ("good", "not in certs.toml yet"),
+        ("conf", "not in certs.toml yet"),
+        ("fifo-conf", "not in certs.toml yet"),
+        ("huge-conf", "not in certs.toml yet"),
+        ("out", "there is no certificate in it"),
+        ("key-as-chain", "there is no certificate in it"),
+        ("zero", "No such file"),
+        ("loop", "No such file"),
+    ] {
+        assert!(outcome(name).contains(what), "{name}: {}", outcome(name));
+    }
+    // What it prints is a certs.toml that has what it says, and nothing else.
+    let (_, entries) = text.out.split_once("this again:\n\n").unwrap();
+    let config = folder.path().join("certs.toml");
+    let head = "[issuer.letsencrypt]\naccept-terms = true\n[dns.main]\nprovider = \"exec\"\ncommand = \"/bin/true\"\n";
+    let store = folder.path().join("store");
+    fs::write(&config, format!("[store]\npath = {store:?}\n{head}\n{entries}")).unwrap();
+    let plan = certfleet(&config, &["plan", "--json"]).ended(3).json();
+    let names: Vec<&str> = plan["actions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|action| action["certificate"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["conf", "fifo-conf", "good", "huge-conf"], "{plan:#}");
+    let taken = certfleet(&config, &["import", path, "--accounts"]).ended(1).printed("good: ");
+    assert!(!taken.out.contains("canary-of-a-shadow") && !taken.out.contains('\u{1b}'), "{}", taken.out);
+}
+
 fn without_config(args: &[&str]) -> Ran {
     let empty = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_certfleet"));

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use certfleet::model::desired::{Desired, KeyType, Margin, Rollout};
+use certfleet::model::disk::{Disk, Lies};
 use certfleet::model::name::{CertName, Domain, Fingerprint, HostName, VersionNumber};
 use certfleet::model::observed::{Look, Observed, Seen, Served};
 use certfleet::model::plan::{Action, Begun, Deploying, Install, Issuing, Lacks, Plan, Request, plan};
@@ -75,6 +76,7 @@ impl World {
     fn succeed(&mut self, action: &Action) {
         match action {
             Action::CleanUp { debts, .. } => self.state.debts.retain(|debt| !debts.contains(debt)),
+            Action::Look { host, certificates, .. } => self.look(host, certificates, &Lies::Right),
             Action::Issue { certificate: name, .. } => {
                 let entry = &self.desired.certificates[name];
                 let known = self.state.certificates.entry(name.clone()).or_default();
@@ -99,7 +101,7 @@ impl World {
                         pending: false,
                     });
                     facts.proven_at = Some(self.now);
-                    (facts.failure, facts.rejected) = (None, None);
+                    (facts.failure, facts.rejected, facts.disk) = (None, None, None);
                     let looks = self.observed.looks.get_mut(host).and_then(|of| of.get_mut(name));
                     for look in looks.into_iter().flatten() {
                         look.seen = Seen::Serving(served(&version, None));
@@ -109,11 +111,23 @@ impl World {
         }
     }
 
+    fn look(&mut self, host: &HostName, certificates: &[CertName], lies: &Lies) {
+        let of = self.state.hosts.get_mut(host).expect("something is installed there");
+        for name in certificates {
+            let facts = of.get_mut(name).expect("it is installed there");
+            facts.disk = Some(Disk { at: self.now, lies: lies.clone() });
+        }
+    }
+
     /// Everything planned fails.
     fn fail(&mut self, action: &Action, retry: Retry) {
         let last = self.now;
         match action {
             Action::CleanUp { .. } => {}
+            Action::Look { host, certificates, .. } => {
+                let problem = facts::problem("ssh.refused", Retry::Backoff);
+                self.look(host, certificates, &Lies::Unseen(self.now, problem));
+            }
             Action::Issue { certificate: name, .. } => {
                 let revision = self.desired.certificates[name].revision.clone();
                 let known = self.state.certificates.entry(name.clone()).or_default();
@@ -142,6 +156,7 @@ fn served(version: &Version, distrust: Option<String>) -> Served {
         not_after: version.not_after,
         issuer: "Some CA".to_owned(),
         distrust,
+        chain_end: None,
     }
 }
 
@@ -281,6 +296,11 @@ proptest! {
                         prop_assert!(world.desired.certificates[&install.certificate].hosts.contains(host));
                         prop_assert!(names.insert(&install.certificate), "twice in one transaction");
                     }
+                }
+                Action::Look { host, certificates, .. } => {
+                    prop_assert!(world.request.reaches(host) && world.request.deploying != Deploying::No);
+                    prop_assert!(!certificates.is_empty());
+                    prop_assert!(certificates.iter().all(|name| world.request.selects(name)));
                 }
             }
         }
@@ -659,6 +679,7 @@ fn add_place(
             proven_at: proven.then(|| at(-DAY)),
             failure: None,
             rejected: None,
+            disk: None,
         };
         world.state.hosts.entry(host.clone()).or_default().insert(name.clone(), facts);
     }
@@ -675,6 +696,7 @@ fn add_place(
                 not_after: at(life - age),
                 issuer: "Somebody CA".to_owned(),
                 distrust: distrust.then(|| "self-signed".to_owned()),
+                chain_end: None,
             })),
             Shown::Nothing => None,
         };

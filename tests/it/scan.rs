@@ -8,6 +8,8 @@ use crate::tool::certfleet;
 use crate::world::World;
 use crate::world::made::{Authority, DAY};
 
+mod lying;
+
 const OURS: &str = "media.social.test";
 
 fn certificate<'a>(scan: &'a Value, host: &str, part: &str) -> &'a Value {

@@ -56,6 +56,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use certfleet::model::cert::ChainEnd;
 use certfleet::model::desired::{Desired, KeyType, Margin};
 use certfleet::model::name::{CertName, Domain, Fingerprint, HostName, VersionNumber};
 use certfleet::model::observed::{Look, Observed, Seen, Served};
@@ -467,6 +468,13 @@ impl World {
             let known = self.state.certificates.get(name).and_then(|known| known.versions.get(&number));
             let version = known.ok_or("no such version")?;
             let distrust = self.observed.untrusted.get(name).and_then(|of| of.get(&number)).cloned();
+            let chain_end = match words.eat("chain") {
+                true => {
+                    words.expect("ends")?;
+                    Some(ChainEnd { name: "Intermediate X2".to_owned(), not_after: words.time(now)? })
+                }
+                false => None,
+            };
             return Ok(Served {
                 fingerprint: version.fingerprint,
                 serial: version.serial.clone(),
@@ -474,6 +482,7 @@ impl World {
                 not_after: version.not_after,
                 issuer: version.issuer.to_string(),
                 distrust,
+                chain_end,
             });
         }
         words.expect("other")?;
@@ -491,6 +500,7 @@ impl World {
             not_after,
             issuer: "Somebody CA".to_owned(),
             distrust,
+            chain_end: None,
         })
     }
 
@@ -550,6 +560,8 @@ impl World {
                     let resumes = if *resumes { ", takes up the open order" } else { "" };
                     let _ = writeln!(text, "issue {certificate}: {because}{by}{resumes}");
                 }
+                // What lies on disks is no part of these stories.
+                Action::Look { .. } => {}
                 Action::Deploy { host, installs } => {
                     for install in installs {
                         let (name, version) = (&install.certificate, install.version);

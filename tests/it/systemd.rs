@@ -296,3 +296,85 @@ fn a_timer_does_without_a_daemon_and_root_does_not_do_what_it_is_told() {
     let said = deploy("own.toml");
     assert!(said.contains("can be changed by others than root"), "{said}");
 }
+
+#[test]
+fn what_else_an_administrator_asks_of_the_units() {
+    let Some(controller) = Controller::new() else { return };
+    let machine = &controller.machine;
+    controller.install();
+    controller.configure();
+    let config = |listen: &str| {
+        let stored = controller.config("true").replace("hosts = [\"here\"]", "hosts = []");
+        machine.write("/etc/certfleet/certs.toml", &format!("{stored}\n[daemon]\nlisten = \"{listen}\"\n"));
+    };
+
+    // Asked at the socket that the unit's own folder is for, by somebody of its group, and at an address.
+    config("unix:/run/certfleet/http.sock");
+    machine.sh("systemctl start certfleet");
+    let socket = "setpriv --reuid=nobody --regid=certfleet --clear-groups \
+                  curl --silent --unix-socket /run/certfleet/http.sock http://any.name";
+    machine.wait("a pass has ended", || {
+        machine.run(&format!("{socket}/healthz")).is_ok_and(|said| said.starts_with("the last complete pass"))
+    });
+    assert!(machine.sh(format_args!("{socket}/report.json")).contains(NAME));
+    assert_eq!(machine.sh("stat -c '%a %U:%G' /run/certfleet/http.sock"), "660 certfleet:certfleet\n");
+    machine
+        .run("setpriv --reuid=nobody --regid=nogroup --clear-groups curl --unix-socket /run/certfleet/http.sock http://x/")
+        .unwrap_err();
+    let address = SocketAddr::from((controller.world.spare_address(1), 9469));
+    config(&address.to_string());
+    machine.sh("systemctl reload certfleet");
+    machine.wait("it listens there", || std::net::TcpStream::connect(address).is_ok());
+    machine.sh("test ! -e /run/certfleet/http.sock");
+    let metrics = machine.sh(format_args!("curl --silent http://{address}/metrics"));
+    assert!(metrics.contains(&format!("{{name=\"{NAME}\"")), "{metrics}");
+
+    // The store's disk becomes read-only: the daemon lives, people are told, and all is well when it is back.
+    let daemon = machine.property("certfleet", "MainPID");
+    let mount = |how: &str| {
+        machine.sh(format_args!("nsenter -t {daemon} -m sh -ec '{how}'"));
+        machine.sh("systemctl reload certfleet");
+    };
+    let told = |what: &str| machine.journal().matches(what).count();
+    mount("cd /var/lib; mount --bind certfleet certfleet; mount -o remount,bind,ro certfleet");
+    machine.wait("people are told", || {
+        told("certfleet cannot work: what people are told cannot be written down") > 0
+    });
+    let passes = told("pass of ");
+    mount("umount /var/lib/certfleet");
+    machine.wait("a pass has ended again", || told("pass of ") > passes);
+    assert_eq!(machine.property("certfleet", "MainPID"), daemon);
+    assert_eq!(machine.sh("certfleet alert list 2>/dev/null"), "nothing is wrong\n");
+
+    // What README has for node_exporter.
+    let drop_in = readme_block("# /etc/systemd/system/certfleet-report.service.d/textfile.conf");
+    machine.write("/etc/systemd/system/certfleet-report.service.d/textfile.conf", &drop_in);
+    machine.sh("systemctl daemon-reload");
+    let folder = "/var/lib/prometheus/node-exporter";
+    machine.sh(format_args!("mkdir -p {folder}"));
+    machine.run("systemctl start certfleet-report").unwrap_err();
+    machine
+        .sh(format_args!("chgrp certfleet {folder}; chmod g+w {folder}; systemctl start certfleet-report"));
+    let text =
+        machine.sh(format_args!("stat -c '%a %U' {folder}/certfleet.prom; cat {folder}/certfleet.prom"));
+    assert!(text.starts_with("644 certfleet\n") && text.contains(NAME), "{text}");
+
+    // Certificates for another folder of this machine, which root has to allow its unit first.
+    let elsewhere = controller
+        .config("true")
+        .replace("kind = \"local\"\n", "kind = \"local\"\ndirectory = \"/opt/tls\"\ntest = \"true\"\n");
+    machine.write("/etc/certfleet/certs.toml", &format!("{elsewhere}verify-names = []\n"));
+    machine.sh("mkdir -p /opt/tls; systemctl start certfleet-local.socket");
+    let said = machine.run("cd /; certfleet deploy").unwrap_err();
+    assert!(said.contains("Read-only file system"), "{said}");
+    controller.drop_in("certfleet-local@", "ReadWritePaths=/opt/tls");
+    machine.sh("systemctl daemon-reload; cd /; certfleet deploy 2>&1");
+    machine.sh(format_args!("openssl x509 -in /opt/tls/{NAME}/fullchain.pem -noout -checkend 0"));
+}
+
+/// A block of README that begins with this line.
+fn readme_block(first: &str) -> String {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once(&format!("\n{first}\n")).expect("README has it");
+    rest.split_once("\n```").expect("it ends").0.to_owned() + "\n"
+}

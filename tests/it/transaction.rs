@@ -6,7 +6,7 @@
 mod access;
 mod guarding;
 mod installing;
-mod killed;
+pub(crate) mod killed;
 mod layouts;
 mod receiving;
 mod swaps;

@@ -79,6 +79,6 @@ fn eventually(what: &str, done: impl Fn() -> bool) {
 }
 
 /// Waits until all of a host's workers serve what is wanted: for a moment after a reload old ones answer, too.
-fn settles(host: &Host, what: &str, wanted: impl Fn(&Served) -> bool) {
+pub(crate) fn settles(host: &Host, what: &str, wanted: impl Fn(&Served) -> bool) {
     eventually(what, || (0..8).all(|_| host.served(NAME).is_ok_and(|served| wanted(&served))));
 }

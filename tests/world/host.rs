@@ -8,8 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::disk::Disk;
 use super::look::{self, Served};
 use super::made::{self, Authority, DAY, Pair, write_private};
 use super::parts::{self, Program};
@@ -59,6 +60,7 @@ pub(crate) struct Host {
     /// nginx's process.
     pub(crate) nginx: Service,
     sites: Mutex<Vec<(String, Vec<String>)>>,
+    disk: OnceLock<Disk>,
 }
 
 impl Host {
@@ -114,6 +116,7 @@ impl Host {
             sshd,
             nginx,
             sites: Mutex::default(),
+            disk: OnceLock::new(),
         })
     }
 
@@ -223,6 +226,34 @@ impl Host {
     /// Reloads nginx past the reload command, so that it is not counted.
     pub(crate) fn reload_quietly(&self) -> Result<(), String> {
         run(Command::new(self.root.join("bin/nginx")).args(["-s", "reload"])).map(drop)
+    }
+
+    /// Gives its certificates a disk of their own, and restarts its servers.
+    pub(crate) fn give_disk(&self) -> Result<&Disk, String> {
+        self.stop();
+        let disk = Disk::under(&self.live)?;
+        self.sshd.start_by(disk.entering())?;
+        self.nginx.start_by(disk.entering())?;
+        let disk = self.disk.get_or_init(|| disk);
+        self.start()?;
+        Ok(disk)
+    }
+
+    /// The disk of its certificates, if they have one of their own.
+    pub(crate) fn disk(&self) -> Option<&Disk> {
+        self.disk.get()
+    }
+
+    /// A path of the host as it can be opened from outside.
+    pub(crate) fn seen(&self, path: &Path) -> PathBuf {
+        self.disk().map_or_else(|| path.to_owned(), |disk| disk.outside(path))
+    }
+
+    /// nginx's own test of its configuration, past the test command; what it said if it failed.
+    pub(crate) fn startable(&self) -> Result<(), String> {
+        let nginx = self.root.join("bin/nginx");
+        let mut command = self.disk().map_or_else(|| Command::new("env"), Disk::entering);
+        run(command.arg(nginx).arg("-t")).map(drop)
     }
 
     /// What nginx serves for this name.

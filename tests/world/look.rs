@@ -123,7 +123,11 @@ fn exchange(address: SocketAddr, head: &str, body: &str) -> Result<String, Strin
     Ok(body.to_owned())
 }
 
-fn handshake(address: SocketAddr, name: &str) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+/// A connection after its handshake, whoever the server says it is.
+pub(crate) fn handshake(
+    address: SocketAddr,
+    name: &str,
+) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
     let text = |e| format!("{address}: {e}");
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))

@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "the tests and the example each use a part of it")]
 
+pub(crate) mod disk;
 pub(crate) mod dns;
 pub(crate) mod host;
 pub(crate) mod look;

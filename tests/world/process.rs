@@ -33,17 +33,13 @@ impl Service {
     /// A server that is not started yet; its output is appended to `log`; `ready` tells when it answers.
     pub(crate) fn new(
         name: impl Into<String>,
-        mut command: Command,
+        command: Command,
         log: &Path,
         watchdog: &Arc<Watchdog>,
         ready: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Result<Self, String> {
         let name = name.into();
-        let open = || -> std::io::Result<File> { OpenOptions::new().create(true).append(true).open(log) };
-        let (out, err) = open()
-            .and_then(|out| Ok((out, open()?)))
-            .map_err(|e| format!("{name}: cannot write {}: {e}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
+        let command = prepared(&name, command, log)?;
         Ok(Self {
             name,
             log: log.to_owned(),
@@ -51,6 +47,20 @@ impl Service {
             inner: Mutex::new(Inner { command, child: None }),
             watchdog: Arc::clone(watchdog),
         })
+    }
+
+    /// Has it start by this command from now on: its own program and arguments come last.
+    pub(crate) fn start_by(&self, mut by: Command) -> Result<(), String> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        by.arg(inner.command.get_program()).args(inner.command.get_args());
+        for (name, value) in inner.command.get_envs() {
+            match value {
+                Some(value) => by.env(name, value),
+                None => by.env_remove(name),
+            };
+        }
+        inner.command = prepared(&self.name, by, &self.log)?;
+        Ok(())
     }
 
     /// Starts it and waits until it answers; does nothing if it runs.
@@ -220,6 +230,16 @@ impl Drop for Watchdog {
     fn drop(&mut self) {
         self.let_go();
     }
+}
+
+/// The command of a server: in a process group of its own, its output in the log.
+fn prepared(name: &str, mut command: Command, log: &Path) -> Result<Command, String> {
+    let open = || -> std::io::Result<File> { OpenOptions::new().create(true).append(true).open(log) };
+    let (out, err) = open()
+        .and_then(|out| Ok((out, open()?)))
+        .map_err(|e| format!("{name}: cannot write {}: {e}", log.display()))?;
+    command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
+    Ok(command)
 }
 
 /// Runs a command to its end; its output, or what it said when it failed.

@@ -21,6 +21,11 @@ pub(crate) fn zsh() -> Result<Program, String> {
     find_or_fetch("zsh", "zsh", "usr/bin/zsh")
 }
 
+/// A shell that is no POSIX shell.
+pub(crate) fn tcsh() -> Result<Program, String> {
+    find_or_fetch("tcsh", "tcsh", "usr/bin/tcsh")
+}
+
 /// The folder of cargo-deb, which makes Debian packages; built here, where the machine has none.
 pub(crate) fn cargo_deb() -> Result<PathBuf, String> {
     if let Some(folder) = find("cargo-deb").and_then(|program| Some(program.parent()?.to_owned())) {

@@ -136,8 +136,14 @@ impl Pages {
         let made = tokio::task::spawn_blocking(move || {
             let (config, now) = (pages.config(), Timestamp::now());
             let state = pages.store.load(now).ok()?.state;
-            render(&report::report(&config.desired, &state, &pages.store.observed(), now))
+            let report = report::report(&config.desired, &state, &pages.store.observed(), now);
+            render(&match pages.store.alerts() {
+                Ok(memory) => report.with_alerts(&memory),
+                // Whoever tells people has said it.
+                Err(_) => report,
+            })
         });
+        // A task that panicked has been logged by then, and is answered like a store that cannot be read.
         match made.await.ok().flatten() {
             Some(text) => {
                 let mut response = Response::new(Full::from(text));

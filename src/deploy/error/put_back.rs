@@ -3,7 +3,7 @@
 use crate::deploy::protocol::Record;
 use crate::model::desired::Host;
 use crate::model::name::CertName;
-use crate::model::problem::{Blame, Diagnose};
+use crate::model::problem::{Blame, Diagnose, plain};
 
 /// Why a certificate was not put back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +51,11 @@ impl NotPutBack {
             return Err(Self::Silent { certificate, host });
         };
         if record.word != "put-back" {
-            return Err(Self::Kept { certificate, host, reason: record.text.clone() });
+            let reason = match record.text.as_str() {
+                "" => format!("it answers `{}`", plain(&record.word)),
+                text => text.to_owned(),
+            };
+            return Err(Self::Kept { certificate, host, reason });
         }
         match records.iter().find(|record| record.word == "reload" && record.version == "failed") {
             Some(reload) => Err(Self::Reload { certificate, host, output: reload.text.clone() }),

@@ -50,6 +50,33 @@ impl Stop {
         }
     }
 
+    /// What to do about it; what is to be done to a path or a package is in the reason.
+    pub(super) fn hint(self, host: &str) -> String {
+        match self {
+            Self::Lock => {
+                "let it end; if it hangs, look there what that process waits for: the lock goes with it"
+                    .into()
+            }
+            Self::Tools => format!("install it on `{host}`; the next pass goes on by itself"),
+            Self::Directory => format!(
+                "`directory` of [host.{host}] has to be a real directory that its user may write to, and that nobody \
+                 else can change"
+            ),
+            Self::Staging => "make room, or the file system writable".into(),
+            Self::Switch => {
+                "see what keeps it from being renamed (disk, rights); every pass tries to put it right".into()
+            }
+            Self::Input => {
+                "the next pass sends it again; if that is lost too, what is between us and its sshd?".into()
+            }
+            Self::Refused => "`journalctl -u 'certfleet-local@*'` has root's side of it".into(),
+            Self::Receiver => format!(
+                "`certfleet host setup {host}` prints all that is needed there: the script, its configuration, and the \
+                 line of authorized_keys with `command=`"
+            ),
+        }
+    }
+
     pub(super) fn as_text(self) -> &'static str {
         match self {
             Self::Lock => "another transaction is under way, nothing was changed",

@@ -1,7 +1,7 @@
 //! Why a certificate is not in use on a host that could be talked to.
 
 use crate::model::name::CertName;
-use crate::model::problem::{Blame, Diagnose};
+use crate::model::problem::{Blame, Diagnose, Problem};
 
 /// Why a certificate was not installed on a host, although the host could be talked to.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +84,24 @@ pub enum NotInstalled {
         host: String,
         /// Whether the version before is back in place.
         put_back: bool,
-        /// What was seen, and what could not be done about it.
+        /// What was seen.
+        #[source]
+        seen: Seen,
+    },
+    /// It is not what visitors get, and could not be put back.
+    #[error(
+        "`{host}` does not serve `{certificate}` version {version}, and putting the version before back failed: {why}"
+    )]
+    NotPutBack {
+        /// The certificate.
+        certificate: CertName,
+        /// Its version's number.
+        version: u32,
+        /// The host's name.
+        host: String,
+        /// Why not; safe to show.
+        why: String,
+        /// What was seen.
         #[source]
         seen: Seen,
     },
@@ -125,8 +142,18 @@ pub struct Said {
 
 /// What was seen from outside.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Seen(pub(super) String);
+#[error("{what}")]
+pub struct Seen {
+    what: String,
+    /// What to do about it, where that is clear from outside.
+    hint: Option<String>,
+}
+
+impl Seen {
+    pub(super) fn of(problem: &Problem) -> Self {
+        Self { what: problem.one_line(), hint: problem.hint.clone() }
+    }
+}
 
 impl Diagnose for NotInstalled {
     fn code(&self) -> &'static str {
@@ -137,6 +164,7 @@ impl Diagnose for NotInstalled {
             Self::Newer { .. } => "deploy.newer",
             Self::HostBroken { .. } => "deploy.host-broken",
             Self::NotServed { .. } => "deploy.not-served",
+            Self::NotPutBack { .. } => "deploy.not-put-back",
             Self::Unused { .. } => "deploy.unused",
             Self::NothingRuns { .. } => "deploy.not-running",
         }
@@ -156,6 +184,11 @@ impl Diagnose for NotInstalled {
             Self::ReloadFailed { said, .. } => {
                 format!("the version before is back in place; run `{}` on the host", said.command)
             }
+            Self::NotServed { seen: Seen { hint: Some(hint), .. }, .. } => hint.clone(),
+            Self::NotPutBack { certificate, host, .. } => format!(
+                "look at `{host}` now: does its web server run, and with which certificate? once it does, `certfleet \
+                 deploy {certificate} --host {host}` tries again"
+            ),
             Self::NotServed { host, .. } => format!(
                 "look which server block answers there; if it is another machine's, set `verify` in [host.{host}]"
             ),
@@ -168,7 +201,11 @@ impl Diagnose for NotInstalled {
                 "does another certfleet deploy there, or is the store an old copy? to replace it: certfleet deploy \
                  {certificate} --host {host} --force"
             ),
-            Self::Refused { .. } => return None,
+            Self::Refused { host, .. } => {
+                format!(
+                    "once that is mended on `{host}` the next pass installs it; `certfleet deploy` does it now"
+                )
+            }
         })
     }
 }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::config::Config;
 use crate::engine::credentials::{Credential, credentials};
-use crate::model::alert::{ChainEnd, Ending, Memory};
-use crate::model::cert::authority;
+use crate::model::alert::{Ending, Memory};
+use crate::model::cert::{ChainEnd, authority};
 use crate::model::desired::Desired;
 use crate::model::name::HostName;
 use crate::store::Store;
@@ -35,12 +35,7 @@ pub(super) fn remember(memory: &mut Memory, desired: &Desired, known: &Known, st
 /// The certificate above the leaf that ends first.
 fn first_end(fullchain: &[u8]) -> Option<ChainEnd> {
     let mut rest = fullchain;
-    let above = rustls_pemfile::certs(&mut rest).filter_map(Result::ok).skip(1);
-    let ends = above.filter_map(|der| {
-        let (name, _, not_after) = authority(&der).ok()?;
-        Some(ChainEnd { name, not_after })
-    });
-    ends.min_by_key(|end| end.not_after)
+    ChainEnd::first(rustls_pemfile::certs(&mut rest).filter_map(Result::ok).skip(1))
 }
 
 /// When the files of roots end that certs.toml names, with the last root in each; and our own certificates for SSH.

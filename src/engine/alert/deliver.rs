@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Session;
 use crate::config::Config;
-use crate::model::alert::{Letter, Level, Memory, delivered, due_letters, failed};
+use crate::model::alert::{Letter, Level, Memory, delivered, due_letters, failed, reached};
 use crate::model::problem::{Blame, Diagnose, Problem};
 use crate::notify::{Channel, Message};
 
@@ -74,8 +74,13 @@ impl Channels {
     }
 }
 
-/// What came of one letter: arrived, failed, or not tried.
-type Outcome = (Letter, Result<(), Option<Problem>>);
+/// What came of one letter.
+enum Outcome {
+    /// It has arrived; not for those of whom the problem speaks.
+    Arrived(Option<Problem>),
+    /// It has not, or was not even tried.
+    Failed(Option<Problem>),
+}
 
 impl Session<'_> {
     pub(super) async fn deliver(&mut self, memory: &mut Memory) {
@@ -88,16 +93,17 @@ impl Session<'_> {
             let channel = self.channels.by_name.get(&name)?;
             Some(async move { deliver_by(&name, channel.as_ref(), letters, deadline).await })
         });
-        let outcomes: Vec<Outcome> = join_all(rounds).await.into_iter().flatten().collect();
-        for (letter, result) in outcomes {
+        let outcomes: Vec<(Letter, Outcome)> = join_all(rounds).await.into_iter().flatten().collect();
+        for (letter, outcome) in outcomes {
             let (channel, alert, now) = (&letter.channel, &letter.notice.alert, Timestamp::now());
-            match result {
-                Ok(()) => {
+            match outcome {
+                Outcome::Arrived(missed) => {
                     delivered(memory, channel, alert, now);
+                    reached(memory, channel, missed.as_ref(), now);
                     self.attended.delivered += 1;
                     self.note(&letter, now);
                 }
-                Err(problem) => failed(memory, channel, alert, problem.as_ref(), now),
+                Outcome::Failed(problem) => failed(memory, channel, alert, problem.as_ref(), now),
             }
         }
         self.attended.undelivered = memory.outbox.iter().map(Undelivered::of).collect();
@@ -121,24 +127,25 @@ async fn deliver_by(
     channel: &dyn Channel,
     letters: Vec<Letter>,
     deadline: Instant,
-) -> Vec<Outcome> {
+) -> Vec<(Letter, Outcome)> {
     let (mut outcomes, mut failures) = (Vec::new(), 0);
     for letter in letters {
         if failures >= ENOUGH || Instant::now() >= deadline {
-            outcomes.push((letter, Err(None)));
+            outcomes.push((letter, Outcome::Failed(None)));
             continue;
         }
         let message = Message::Notice(Box::new(letter.notice.clone()));
-        let result = match timeout_at(deadline, channel.send(&message)).await {
+        let outcome = match timeout_at(deadline, channel.send(&message)).await {
             Ok(Ok(id)) => {
                 tracing::info!(channel = name, alert = letter.notice.alert, id, "told");
-                Ok(())
+                Outcome::Arrived(None)
             }
-            Ok(Err(error)) => Err(Some(Problem::of(&error))),
-            Err(_) => Err(Some(too_slow(name))),
+            Ok(Err(error)) if error.is_partly() => Outcome::Arrived(Some(Problem::of(&error))),
+            Ok(Err(error)) => Outcome::Failed(Some(Problem::of(&error))),
+            Err(_) => Outcome::Failed(Some(too_slow(name))),
         };
-        failures = if result.is_ok() { 0 } else { failures + 1 };
-        outcomes.push((letter, result));
+        failures = if matches!(outcome, Outcome::Arrived(_)) { 0 } else { failures + 1 };
+        outcomes.push((letter, outcome));
     }
     outcomes
 }

@@ -20,8 +20,11 @@ pub(super) fn alerting(config: &Config, store: Option<&Store>) -> Vec<Finding> {
                 format!("delivers nothing: {}", trouble.problem.one_line()),
                 format!("run `certfleet alert test {channel}`"),
             ),
-            None if place == 0 => Finding::ok(subject, "is told first"),
-            None => Finding::ok(subject, format!("is told as number {}", place + 1)),
+            None => match memory.partly.get(channel.as_str()) {
+                Some(trouble) => Finding::of(super::Standing::Warn, subject, trouble.problem.clone()),
+                None if place == 0 => Finding::ok(subject, "is told first"),
+                None => Finding::ok(subject, format!("is told as number {}", place + 1)),
+            },
         });
     }
     findings.push(match (&config.heartbeat, &memory.heartbeat) {

@@ -224,7 +224,12 @@ impl Engine {
                 async {
                     let late = || {
                         let what = format!("not done after {} s", HOST.as_secs());
-                        vec![Finding::fail(format!("host {name}"), what, "see what its sshd is busy with")]
+                        let hint = if host.local {
+                            "see what it is busy with"
+                        } else {
+                            "see what its sshd is busy with"
+                        };
+                        vec![Finding::fail(format!("host {name}"), what, hint)]
                     };
                     tokio::time::timeout(HOST, self.try_host(host)).await.unwrap_or_else(|_| late())
                 },

@@ -110,6 +110,7 @@ struct Reader<'a> {
     base: String,
     files: &'a BTreeMap<&'a str, Vec<Token>>,
     servers: Vec<Server>,
+    /// What has been read, compared and copied: a hostile text can ask for much more than it has itself.
     steps: usize,
 }
 
@@ -126,8 +127,7 @@ impl Reader<'_> {
         let mut words: Vec<&str> = Vec::new();
         while let Some(token) = tokens.get(at) {
             at += 1;
-            self.steps += 1;
-            if self.steps > STEPS {
+            if !self.spend(1) {
                 return tokens.len();
             }
             match token {
@@ -142,7 +142,7 @@ impl Reader<'_> {
                     if words == ["server"] {
                         let (mut inner, mut own) = (Server::default(), Scope::default());
                         at = self.block(tokens, at, Some(&mut inner), &mut own, depth + 1);
-                        inner.pairs = own.pairs();
+                        inner.pairs = self.pairs(&own);
                         // Filled in below, when all of the level above is known.
                         self.servers.push(inner);
                     } else if server.is_some() {
@@ -150,11 +150,13 @@ impl Reader<'_> {
                         at = self.block(tokens, at, None, &mut Scope::default(), depth + 1);
                     } else {
                         let first = self.servers.len();
+                        self.spend(scope.weight());
                         let mut level = scope.clone();
                         at = self.block(tokens, at, None, &mut level, depth + 1);
-                        for server in &mut self.servers[first..] {
-                            if server.pairs.is_empty() && server.tls {
-                                server.pairs = level.pairs();
+                        self.spend(self.servers.len() - first);
+                        for at in first..self.servers.len() {
+                            if self.servers[at].pairs.is_empty() && self.servers[at].tls {
+                                self.servers[at].pairs = self.pairs(&level);
                             }
                         }
                     }
@@ -167,13 +169,16 @@ impl Reader<'_> {
 
     fn directive(&mut self, words: &[&str], server: Option<&mut Server>, scope: &mut Scope, depth: usize) {
         match (words, server) {
-            (["ssl_certificate", path], _) => scope.certificates.push(self.absolute(path)),
-            (["ssl_certificate_key", path], _) => scope.keys.push(self.absolute(path)),
+            (["ssl_certificate", path], _) => self.name(&mut scope.certificates, path),
+            (["ssl_certificate_key", path], _) => self.name(&mut scope.keys, path),
             (["include", pattern], server) if depth < DEEPEST => {
                 let pattern = self.absolute(pattern);
                 let files = self.files;
-                let included: Vec<&Vec<Token>> =
-                    files.iter().filter(|(path, _)| fits(&pattern, path)).map(|(_, tokens)| tokens).collect();
+                let included: Vec<&Vec<Token>> = match pattern.contains(['*', '?']) {
+                    false => files.get(pattern.as_str()).into_iter().collect(),
+                    true if !self.spend(files.len()) => Vec::new(),
+                    true => files.iter().filter(|(path, _)| fits(&pattern, path)).map(|(_, t)| t).collect(),
+                };
                 let mut server = server;
                 for tokens in included {
                     self.block(tokens, 0, server.as_deref_mut(), scope, depth + 1);
@@ -190,15 +195,37 @@ impl Reader<'_> {
         }
     }
 
+    /// A file named at a level. nginx takes no more than one for each type of key.
+    fn name(&self, files: &mut Vec<String>, path: &str) {
+        if files.len() < PAIRS && path.len() < LONGEST {
+            files.push(self.absolute(path));
+        }
+    }
+
     fn absolute(&self, path: &str) -> String {
         if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", self.base) }
+    }
+
+    fn pairs(&mut self, scope: &Scope) -> Vec<(String, Option<String>)> {
+        if !self.spend(scope.weight()) {
+            return Vec::new();
+        }
+        let keys = scope.keys.iter().cloned().map(Some).chain(std::iter::repeat(None));
+        scope.certificates.iter().cloned().zip(keys).collect()
+    }
+
+    /// Whether there is as much left as this takes.
+    fn spend(&mut self, steps: usize) -> bool {
+        self.steps = self.steps.saturating_add(steps);
+        self.steps <= STEPS
     }
 }
 
 impl Scope {
-    fn pairs(&self) -> Vec<(String, Option<String>)> {
-        let keys = self.keys.iter().cloned().map(Some).chain(std::iter::repeat(None));
-        self.certificates.iter().cloned().zip(keys).collect()
+    /// What a copy takes, in steps.
+    fn weight(&self) -> usize {
+        const BYTES: usize = 32;
+        self.certificates.iter().chain(&self.keys).map(|path| 1 + path.len() / BYTES).sum()
     }
 }
 
@@ -232,6 +259,9 @@ fn fits(pattern: &str, path: &str) -> bool {
 /// A configuration of a thousand sites has a hundred thousand; includes may multiply them.
 const STEPS: usize = 4_000_000;
 const DEEPEST: usize = 20;
+/// Certificates of one level, and the length of a path.
+const PAIRS: usize = 16;
+const LONGEST: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -269,6 +299,26 @@ mod tests {
         assert!(servers(&deep).is_empty());
         let itself = "# configuration file /a:\ninclude /a; include /a; include /a;";
         assert!(servers(itself).is_empty());
+    }
+
+    #[test]
+    fn what_multiplies_itself_ends() {
+        let path = format!("/{}", "x".repeat(4000));
+        let many = format!(
+            "# configuration file /a:\n{}{}",
+            format!("ssl_certificate {path}; ssl_certificate_key {path};").repeat(100),
+            "server { listen 1 ssl; } x { }".repeat(100_000)
+        );
+        let copied = |servers: &[Server]| -> usize {
+            let pairs = servers.iter().flat_map(|server| &server.pairs);
+            pairs.map(|(path, key)| path.len() + key.as_deref().map_or(0, str::len)).sum()
+        };
+        assert!(copied(&servers(&many)) < 40 * STEPS);
+        let within = format!("# configuration file /a:\nhttp {{ {} }}", &many[many.find("ssl_").unwrap()..]);
+        assert!(copied(&servers(&within)) < 40 * STEPS);
+        let files: String = (0..50_000).map(|n| format!("# configuration file /{n}:\n")).collect();
+        let includes = "include /*b;".repeat(100_000);
+        assert!(servers(&format!("# configuration file /a:\n{includes}\n{files}")).is_empty());
     }
 
     #[test]

@@ -4,7 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::finding::{Circumstances, Finding, problem_of};
 use super::{Level, Memory};
+use crate::model::cert::ChainEnd;
 use crate::model::desired::Certificate;
+use crate::model::name::{Fingerprint, HostName};
 use crate::model::observed::{Seen, Served};
 use crate::model::plan::minute;
 use crate::model::report::{CertReport, days_left};
@@ -24,7 +26,7 @@ pub fn limits(life: SignedDuration) -> [(Level, SignedDuration); 3] {
     [(Level::Emergency, emergency), (Level::Critical, life / 6), (Level::Warning, life / 4)]
 }
 
-fn level(life: SignedDuration, left: SignedDuration) -> Option<Level> {
+pub(super) fn level(life: SignedDuration, left: SignedDuration) -> Option<Level> {
     let holds = |(_, limit): &(Level, SignedDuration)| left <= *limit || left <= SignedDuration::ZERO;
     limits(life).into_iter().find(holds).map(|(level, _)| level)
 }
@@ -39,8 +41,10 @@ pub(super) fn stored(
 ) -> Option<Finding> {
     let (number, version) = known.newest()?;
     let now = facts.now;
+    let sight = Sight::of(facts, certificate, version.fingerprint);
     let chain = memory.chains.get(&version.fingerprint).and_then(Option::as_ref);
-    let chain = chain.filter(|chain| chain.not_after < version.not_after);
+    // What is sent with it counts where that was seen.
+    let chain = chain.filter(|chain| chain.not_after < version.not_after && sight.may_have(chain));
     let end = chain.map_or(version.not_after, |chain| chain.not_after);
     let level = level(schedule::life(version), now.duration_until(end))?;
     // Who has chosen to renew late is not told that it is late before that.
@@ -48,29 +52,12 @@ pub(super) fn stored(
     if chosen && chain.is_none() && level < Level::Emergency {
         return None;
     }
-    let looks = certificate.hosts.iter().flat_map(|host| facts.observed.looks(host, &certificate.name));
-    let newest = |served: &Served| served.fingerprint == version.fingerprint;
-    let mut others = 0;
-    let mut unknown =
-        certificate.hosts.iter().any(|host| facts.observed.looks(host, &certificate.name).is_empty());
-    for look in looks {
-        match &look.seen {
-            Seen::Serving(served) if !newest(served) => others += 1,
-            _ => unknown = true,
-        }
-    }
     // What visitors get is another, which is judged by its own end.
-    let level = if others > 0 && !unknown { Level::Warning } else { level };
-    let served_by: Vec<&str> = certificate
-        .hosts
-        .iter()
-        .filter(|host| {
-            let mut looks = facts.observed.looks(host, &certificate.name).iter();
-            looks.any(|look| matches!(&look.seen, Seen::Serving(served) if newest(served)))
-        })
-        .map(|host| host.as_str())
-        .collect();
+    let only_others = sight.others && !sight.unknown && sight.newest.is_empty();
+    let level = if only_others { Level::Warning } else { level };
     let name = &certificate.name;
+    let mut served_by: Vec<&str> = sight.newest.iter().map(|(host, _)| host.as_str()).collect();
+    served_by.dedup();
     let served = match served_by[..] {
         [] => String::new(),
         _ => format!(", served by {}", served_by.join(", ")),
@@ -105,6 +92,42 @@ pub(super) fn stored(
         }),
         ..Finding::new("certificate.expires", group, name.as_str(), text).of(name)
     })
+}
+
+/// What was seen of the hosts of a certificate.
+struct Sight<'a> {
+    /// Those that serve the newest version, as often as they were seen to.
+    newest: Vec<(&'a HostName, &'a Served)>,
+    /// Whether one serves another.
+    others: bool,
+    /// Whether there are addresses of which nobody knows.
+    unknown: bool,
+}
+
+impl<'a> Sight<'a> {
+    fn of(facts: &Circumstances<'a>, certificate: &'a Certificate, newest: Fingerprint) -> Self {
+        let mut sight = Self { newest: Vec::new(), others: false, unknown: false };
+        for host in &certificate.hosts {
+            let looks = facts.observed.looks(host, &certificate.name);
+            sight.unknown |= looks.is_empty();
+            for look in looks {
+                match &look.seen {
+                    Seen::Serving(served) if served.fingerprint == newest => {
+                        sight.newest.push((host, served))
+                    }
+                    Seen::Serving(_) => sight.others = true,
+                    Seen::Unreachable(_) => sight.unknown = true,
+                }
+            }
+        }
+        sight
+    }
+
+    /// Whether visitors may be sent a chain that ends then.
+    fn may_have(&self, end: &ChainEnd) -> bool {
+        let sent = |(_, served): &(_, &Served)| served.chain_end.as_ref() == Some(end);
+        self.unknown || self.newest.is_empty() || self.newest.iter().any(sent)
+    }
 }
 
 /// What we trust or log in with.

@@ -1,7 +1,6 @@
 //! What is wrong, one by one, as the facts say it now.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use super::{Level, Memory, Subject};
 use super::{expiry, hosts, watching};
@@ -66,16 +65,6 @@ pub struct Circumstances<'a> {
     pub endings: &'a [Ending],
     /// Now.
     pub now: Timestamp,
-}
-
-/// The certificate of a chain, above the leaf, that ends first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct ChainEnd {
-    /// Its subject, made safe to show.
-    pub name: String,
-    /// When it ends.
-    pub not_after: Timestamp,
 }
 
 /// Something of ours that ends: what we trust, or log in with.
@@ -145,14 +134,16 @@ pub fn findings(facts: &Circumstances<'_>, memory: &Memory) -> Vec<Finding> {
             found.extend(expires);
             found.extend(renewing(facts, certificate, known).map(|finding| Finding { muted, ..finding }));
         }
-        hosts::of_certificate(facts, certificate, known, report, &mut found);
+        hosts::of_certificate(facts, memory, certificate, known, report, &mut found);
     }
     hosts::silent(facts, &mut found);
+    hosts::closed(facts, &mut found);
     found.extend(unreadable(facts));
     found.extend(debts(facts));
     found.extend(expiry::endings(facts));
-    watching::machine(facts, &mut found);
+    watching::machine(facts, memory, &mut found);
     watching::watchers(memory, facts.now, &mut found);
+    watching::silent(facts, &mut found);
     found
 }
 

@@ -2,10 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::expiry::{counted, ends, level_of};
+use super::expiry::{counted, ends, level, level_of};
 use super::finding::{Circumstances, Finding};
-use super::{Level, Subject};
+use super::{Level, Memory, Subject};
+use crate::model::cert::ChainEnd;
 use crate::model::desired::Certificate;
+use crate::model::disk::Lies;
 use crate::model::name::HostName;
 use crate::model::observed::{Look, Seen, Served};
 use crate::model::plan::minute;
@@ -20,11 +22,13 @@ const AWAY: SignedDuration = SignedDuration::from_hours(24);
 /// One certificate on its hosts.
 pub(super) fn of_certificate(
     facts: &Circumstances<'_>,
+    memory: &Memory,
     certificate: &Certificate,
     known: &CertState,
     report: &CertReport,
     found: &mut Vec<Finding>,
 ) {
+    let newest = known.newest().and_then(|(_, version)| memory.chains.get(&version.fingerprint)?.as_ref());
     for host in &report.hosts {
         if facts.state.unreadable_hosts.contains_key(&host.host) {
             continue;
@@ -36,6 +40,7 @@ pub(super) fn of_certificate(
             report: host,
             done: facts.state.hosts.get(&host.host).and_then(|of| of.get(&certificate.name)),
             looks: facts.observed.looks(&host.host, &certificate.name),
+            chain: newest,
         };
         let ends = place.ends_soon();
         let lags = place.lags().map(|lags| {
@@ -45,6 +50,8 @@ pub(super) fn of_certificate(
         found.extend(ends);
         found.extend(lags);
         found.extend(place.untrusted());
+        found.extend(place.chain_ends());
+        found.extend(place.drifted());
     }
 }
 
@@ -91,6 +98,24 @@ pub(super) fn silent(facts: &Circumstances<'_>, found: &mut Vec<Finding>) {
     }
 }
 
+/// Hosts that cannot be looked into: one finding each.
+pub(super) fn closed(facts: &Circumstances<'_>, found: &mut Vec<Finding>) {
+    for (host, of) in facts.state.hosts.iter().filter(|(host, _)| facts.desired.hosts.contains_key(host)) {
+        let wanted =
+            |name: &_| facts.desired.certificates.get(name).is_some_and(|of| of.hosts.contains(host));
+        let unseen = of.iter().filter(|(name, _)| wanted(name)).filter_map(|(_, facts)| facts.unseen());
+        let Some((since, problem)) = unseen.min_by_key(|(since, _)| *since) else { continue };
+        let text = format!("what lies on the disk of `{host}` cannot be seen");
+        found.push(Finding {
+            since: Some(since),
+            patience: AWAY,
+            next: Some("every pass tries again; a renewed certificate may not get there either".to_owned()),
+            remedy: problem.hint.clone().or_else(|| Some("run `certfleet check`".to_owned())),
+            ..Finding::new("host.closed", "", host.as_str(), text).because(problem).on(host)
+        });
+    }
+}
+
 struct Place<'a> {
     facts: &'a Circumstances<'a>,
     certificate: &'a Certificate,
@@ -98,6 +123,8 @@ struct Place<'a> {
     report: &'a HostReport,
     done: Option<&'a HostFacts>,
     looks: &'a [Look],
+    /// What is told of the newest version's own chain.
+    chain: Option<&'a ChainEnd>,
 }
 
 impl Place<'_> {
@@ -170,6 +197,35 @@ impl Place<'_> {
         Some(self.expiring(level, version.not_after, text))
     }
 
+    /// What comes with the certificate ends soon, and before it does; that of our own chain is told once for all hosts.
+    fn chain_ends(&self) -> Option<Finding> {
+        let (now, host, name) = (self.facts.now, self.host(), &self.certificate.name);
+        let found = self.served().filter_map(|(look, served)| {
+            let end =
+                served.chain_end.as_ref().filter(|end| !self.newest(served) || self.chain != Some(end))?;
+            let life = served.not_before.duration_until(served.not_after);
+            Some((level(life, now.duration_until(end.not_after))?, end, look, served))
+        });
+        let (level, end, look, served) = found.min_by_key(|(_, end, _, _)| end.not_after)?;
+        let text = format!(
+            "`{host}` ({}) serves {}… for `{name}` with `{}` above it, which {}",
+            look.address,
+            served.fingerprint.short(),
+            end.name,
+            ends(end.not_after, now)
+        );
+        Some(Finding {
+            level,
+            until: Some(end.not_after),
+            reason: Some("what it sends with the certificate ends before the certificate does".to_owned()),
+            next: Some("from then on visitors refuse it, unless it is renewed before".to_owned()),
+            remedy: Some(format!(
+                "see which chain `{host}` is told to send; `certfleet deploy {name} --host {host} --force` puts ours there again"
+            )),
+            ..self.finding("served.chain-ends", text)
+        })
+    }
+
     fn expiring(&self, level: Level, end: Timestamp, text: String) -> Finding {
         Finding { level, until: Some(end), ..self.finding("served.expires", text) }
     }
@@ -226,6 +282,25 @@ impl Place<'_> {
         let text = format!("{}; visitors do not trust it: {why}", found.subject.text);
         let subject = Subject { text, ..found.subject };
         Some(Finding { level: Level::Emergency, patience: SignedDuration::ZERO, subject, ..found })
+    }
+
+    /// What is served is right, and what its server would start with is not.
+    fn drifted(&self) -> Option<Finding> {
+        let problem = self.report.problem.as_ref()?;
+        let (_, disk) = self.done?.found()?;
+        let (host, name) = (self.host(), &self.certificate.name);
+        let foreign = problem.code == "host.foreign-on-disk";
+        let code = match &disk.lies {
+            Lies::Right | Lies::Unseen(..) => return None,
+            _ if self.report.standing > HostStanding::Unknown => return None,
+            _ if foreign => "host.foreign-on-disk",
+            _ => "host.drifted",
+        };
+        let text = format!("on the disk of `{host}` is not what it serves for `{name}`");
+        let since = self.done.and_then(|done| done.failure.as_ref()).map_or(disk.at, |failure| failure.first);
+        // What the next pass mends is nobody's business.
+        let patience = if foreign { SignedDuration::ZERO } else { LAG };
+        Some(Finding { since: Some(since), patience, ..self.finding(code, text) })
     }
 
     /// What is served is ours and the newest, and visitors would not trust it.

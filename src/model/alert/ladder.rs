@@ -124,7 +124,8 @@ fn reach(
     let order = if order.is_empty() { &journal[..] } else { order };
     // Not by itself does a channel say that it does not work.
     let told_of = |channel: &&String| {
-        alert.code != watching::FAILING || alert.affected.iter().all(|of| of.key != **channel)
+        let of_channels = [watching::FAILING, watching::PARTLY].contains(&alert.code.as_str());
+        !of_channels || alert.affected.iter().all(|of| of.key != **channel)
     };
     let (mut reached, mut working) = (Vec::new(), 0);
     for channel in order.iter().filter(told_of) {
@@ -253,6 +254,7 @@ fn forget_channels(memory: &mut Memory, order: &[String]) {
     let known = |channel: &String| channel == JOURNAL || order.contains(channel);
     memory.outbox.retain(|letter| known(&letter.channel));
     memory.troubles.retain(|channel, _| known(channel));
+    memory.partly.retain(|channel, _| known(channel));
     memory.alerts.values_mut().for_each(|alert| alert.told.retain(|channel, _| known(channel)));
 }
 

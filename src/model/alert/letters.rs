@@ -1,5 +1,7 @@
 //! The outbox: nothing leaves it but by being delivered, or because something newer says more.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Letter, Memory, Notice, Occasion, Trouble};
@@ -58,6 +60,14 @@ pub fn delivered(memory: &mut Memory, channel: &str, alert: &str, now: Timestamp
     }
 }
 
+/// A channel has delivered something: to all, or not to those of whom the problem speaks.
+pub fn reached(memory: &mut Memory, channel: &str, missed: Option<&Problem>, now: Timestamp) {
+    match missed {
+        None => drop(memory.partly.remove(channel)),
+        Some(problem) => note(&mut memory.partly, channel, problem, now),
+    }
+}
+
 /// A letter has not arrived; without a problem it was not even tried, since the channel does not work.
 pub fn failed(memory: &mut Memory, channel: &str, alert: &str, problem: Option<&Problem>, now: Timestamp) {
     let found =
@@ -75,11 +85,12 @@ pub fn failed(memory: &mut Memory, channel: &str, alert: &str, problem: Option<&
         _ => own,
     });
     let Some(problem) = problem else { return };
-    let trouble = memory.troubles.entry(channel.to_owned()).or_insert_with(|| Trouble {
-        since: now,
-        failures: 0,
-        problem: problem.clone(),
-    });
+    note(&mut memory.troubles, channel, problem, now);
+}
+
+fn note(troubles: &mut BTreeMap<String, Trouble>, channel: &str, problem: &Problem, now: Timestamp) {
+    let new = || Trouble { since: now, failures: 0, problem: problem.clone() };
+    let trouble = troubles.entry(channel.to_owned()).or_insert_with(new);
     trouble.failures = trouble.failures.saturating_add(1);
     trouble.problem = problem.clone();
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::finding::ChainEnd;
 use super::{Condition, Level, Notice, Subject};
-use crate::model::name::Fingerprint;
+use crate::model::cert::ChainEnd;
+use crate::model::clock::{self, Reading};
+use crate::model::name::{Fingerprint, IssuerName};
 use crate::model::problem::Problem;
 use crate::model::schedule::after;
 
@@ -29,12 +30,12 @@ pub struct Memory {
     pub seen: BTreeMap<String, Timestamp>,
     /// The channels that do not work now.
     pub troubles: BTreeMap<String, Trouble>,
+    /// The channels that work, and do not reach all whom they should.
+    pub partly: BTreeMap<String, Trouble>,
     /// That the heartbeat cannot be called.
     pub heartbeat: Option<Trouble>,
-    /// The last complete pass of the daemon.
-    pub daemon: Option<Runner>,
-    /// The last complete pass of the timer.
-    pub timer: Option<Runner>,
+    /// That our clock differs from that of a CA, until that is read anew.
+    pub clock: Option<OffClock>,
     /// Which certificate above the leaf ends first, by leaf: a cache, for chains do not change.
     pub chains: BTreeMap<Fingerprint, Option<ChainEnd>>,
 }
@@ -157,15 +158,14 @@ pub struct Trouble {
     pub problem: Problem,
 }
 
-/// One who makes passes: the daemon, or the timer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Our clock beside that of a CA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Runner {
-    /// When its last complete pass ended.
-    pub at: Timestamp,
-    /// How many seconds lay between that and the one before, if there was one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gap: Option<i64>,
+pub struct OffClock {
+    /// Whose.
+    pub issuer: IssuerName,
+    /// Both times.
+    pub reading: Reading,
 }
 
 /// Why an alert was not acknowledged.
@@ -201,9 +201,13 @@ impl Memory {
         .collect()
     }
 
-    /// Somebody takes an alert on.
-    ///
-    /// Of a daemon or timer that has been silent this says that it has been removed: it is no longer waited for.
+    /// Whether our clock is good enough to say that something is over.
+    pub fn knows_the_time(&self, now: Timestamp) -> bool {
+        let off = self.clock.as_ref().filter(|clock| clock.reading.holds(now));
+        off.is_none_or(|clock| clock.reading.apart() <= clock::FAR_OFF)
+    }
+
+    /// Somebody takes an alert on. Of some that also says something: see [`Alert::removed`].
     pub fn acknowledge(&mut self, id: &str, by: &str, now: Timestamp) -> Result<(), AckError> {
         let Some(alert) = self.alerts.get_mut(id) else { return Err(AckError::Unknown(id.to_owned())) };
         if alert.over {
@@ -212,14 +216,6 @@ impl Memory {
         let covers = alert.affected.iter().map(|of| (of.key.clone(), of.level)).collect();
         alert.ack = Some(Ack { by: by.to_owned(), at: now, covers });
         alert.critical_since = None;
-        if alert.code == super::watching::SILENT {
-            for affected in &alert.affected {
-                match affected.key.as_str() {
-                    super::watching::DAEMON => self.daemon = None,
-                    _ => self.timer = None,
-                }
-            }
-        }
         Ok(())
     }
 
@@ -232,6 +228,7 @@ impl Memory {
         }
         self.doubt = self.doubt.filter(|until| *until > now).map(|until| until.min(after(now, DOUBT)));
         self.latest = Some(now);
+        self.clock = self.clock.take().filter(|clock| clock.reading.holds(now));
         let settle = |at: &mut Timestamp| *at = (*at).min(now);
         self.seen.values_mut().for_each(settle);
         for alert in self.alerts.values_mut() {
@@ -246,9 +243,7 @@ impl Memory {
             // Later than any pause of ours: noted by a clock that was ahead.
             letter.not_before = letter.not_before.map(|at| at.min(super::letters::latest(now)));
         }
-        let runners = self.daemon.iter_mut().chain(&mut self.timer);
-        runners.for_each(|runner| settle(&mut runner.at));
-        let troubles = self.troubles.values_mut().chain(&mut self.heartbeat);
+        let troubles = self.troubles.values_mut().chain(self.partly.values_mut()).chain(&mut self.heartbeat);
         troubles.for_each(|trouble| settle(&mut trouble.since));
     }
 }

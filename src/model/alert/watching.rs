@@ -4,36 +4,66 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::expiry::counted;
 use super::finding::{Circumstances, Finding};
-use super::{Level, Memory, Runner, Trouble};
+use super::{Alert, Level, Memory, OffClock, Trouble};
+use crate::model::clock::{self, Reading};
 use crate::model::history::How;
+use crate::model::name::IssuerName;
 use crate::model::plan::minute;
 
 /// The channel that is always there.
 pub const JOURNAL: &str = "journal";
 
 /// A daemon or a timer that makes no passes any more.
-pub(super) const SILENT: &str = "pass.silent";
+const SILENT: &str = "pass.silent";
 /// A channel that delivers nothing.
 pub(super) const FAILING: &str = "channel.failing";
-pub(super) const DAEMON: &str = "daemon";
-pub(super) const TIMER: &str = "timer";
+/// A channel that does not reach all whom it should.
+pub(super) const PARTLY: &str = "channel.partly";
+const DAEMON: &str = "daemon";
+const TIMER: &str = "timer";
 
 /// What nobody has said to be gone is forgotten after this time.
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// A complete pass has ended: who made it is known to be alive.
-pub fn passed(memory: &mut Memory, how: How, now: Timestamp) {
-    let runner = match how {
-        How::Daemon => &mut memory.daemon,
-        How::Timer => &mut memory.timer,
-        How::Cli => return,
-    };
-    let gap = runner.as_ref().map(|last| last.at.duration_until(now).as_secs().max(0));
-    *runner = Some(Runner { at: now, gap });
+impl Alert {
+    /// Those who made passes and were removed for good: that is what somebody says who takes on that they are silent.
+    pub fn removed(&self) -> impl Iterator<Item = How> {
+        let affected = self.affected.iter().filter(|_| self.code == SILENT);
+        affected.map(|of| if of.key == DAEMON { How::Daemon } else { How::Timer })
+    }
+}
+
+/// A CA has said what time it is.
+pub fn compared(memory: &mut Memory, issuer: &IssuerName, reading: Reading) {
+    let off = reading.apart() > clock::OFF;
+    memory.clock = off.then(|| OffClock { issuer: issuer.clone(), reading });
 }
 
 /// The machine we run on.
-pub(super) fn machine(facts: &Circumstances<'_>, found: &mut Vec<Finding>) {
+pub(super) fn machine(facts: &Circumstances<'_>, memory: &Memory, found: &mut Vec<Finding>) {
+    let off = memory.clock.as_ref().filter(|clock| clock.reading.holds(facts.now));
+    if let Some(OffClock { issuer, reading }) = off {
+        let way = if reading.ahead().is_negative() { "behind" } else { "ahead of" };
+        let (minutes, far) = (reading.apart().as_mins(), reading.apart() > clock::FAR_OFF);
+        let text = format!(
+            "the clock of this machine is {} {way} that of {issuer}: {:.0} here was {:.0} there",
+            counted(minutes, "minute"),
+            reading.here,
+            reading.there
+        );
+        found.push(Finding {
+            level: if far { Level::Critical } else { Level::Warning },
+            reason: Some("one of the two is wrong, most likely this one".to_owned()),
+            next: Some(
+                "compared again when a CA is asked next; every time that is told may be wrong until then"
+                    .to_owned(),
+            ),
+            remedy: Some(
+                "set it: `timedatectl set-ntp true`; `certfleet check` compares it at once".to_owned(),
+            ),
+            ..Finding::new("clock.differs", "", "clock", text)
+        });
+    }
     if let Some(problem) = facts.clock {
         found.push(Finding {
             level: Level::Critical,
@@ -77,6 +107,24 @@ pub(super) fn watchers(memory: &Memory, now: Timestamp, found: &mut Vec<Finding>
             last.remedy = Some(format!("run `certfleet alert test {channel}`"));
         }
     }
+    for (channel, trouble) in &memory.partly {
+        found.push(Finding {
+            since: Some(trouble.since),
+            next: Some("the others were told; this ends when a message has reached all".to_owned()),
+            ..Finding::new(
+                PARTLY,
+                "",
+                channel.clone(),
+                format!("the channel `{channel}` does not reach everybody since {}", minute(trouble.since)),
+            )
+            .because(&trouble.problem)
+        });
+        if let Some(last) = found.last_mut() {
+            let test = format!("then run `certfleet alert test {channel}`");
+            last.remedy =
+                Some(last.remedy.take().map_or_else(|| test.clone(), |hint| format!("{hint}; {test}")));
+        }
+    }
     if let Some(trouble) = &memory.heartbeat {
         let text = format!("the heartbeat is not answered since {}", minute(trouble.since));
         found.push(Finding {
@@ -86,12 +134,21 @@ pub(super) fn watchers(memory: &Memory, now: Timestamp, found: &mut Vec<Finding>
             ..Finding::new("heartbeat.failing", "", "heartbeat", text).because(&trouble.problem)
         });
     }
-    for (who, unit, runner) in
-        [(DAEMON, "certfleet.service", &memory.daemon), (TIMER, "certfleet-renew.timer", &memory.timer)]
-    {
-        let Some(runner) = runner.as_ref().filter(|runner| runner.is_late(now)) else { continue };
-        let text = format!("no complete pass by the {who} since {}", minute(runner.at));
-        let usual = runner.gap.map_or_else(String::new, |gap| {
+}
+
+/// Those who make passes: the one notices that the other does not.
+pub(super) fn silent(facts: &Circumstances<'_>, found: &mut Vec<Finding>) {
+    let (passes, now) = (&facts.state.passes, facts.now);
+    for (how, at) in passes.dead(facts.desired.interval, now) {
+        if at.duration_until(now) >= FORGOTTEN {
+            continue;
+        }
+        let (who, unit) = match how {
+            How::Timer => (TIMER, "certfleet-renew.timer"),
+            How::Daemon | How::Cli => (DAEMON, "certfleet.service"),
+        };
+        let text = format!("no complete pass by the {who} since {}", minute(at));
+        let usual = passes.by(how).and_then(|ended| ended.gap).map_or_else(String::new, |gap| {
             format!(
                 "; before that there was one every {}",
                 counted((gap + 1800) / 3600, "hour").replace("0 hours", "few minutes")
@@ -107,17 +164,6 @@ pub(super) fn watchers(memory: &Memory, now: Timestamp, found: &mut Vec<Finding>
             )),
             ..Finding::new(SILENT, "", who, text)
         });
-    }
-}
-
-impl Runner {
-    /// Whether it has missed three passes, as often as it used to make them.
-    fn is_late(&self, now: Timestamp) -> bool {
-        let silence = self.at.duration_until(now);
-        let gap = self.gap.map_or(SignedDuration::from_hours(24), SignedDuration::from_secs);
-        // Passes can be far apart or close together.
-        let gap = gap.clamp(SignedDuration::from_hours(1), SignedDuration::from_hours(48));
-        silence > gap * 3 && silence < FORGOTTEN
     }
 }
 

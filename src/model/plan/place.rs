@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Decision, Deploying, Lacks, Request, Waiting};
 use crate::model::desired::Certificate;
+use crate::model::disk::Lies;
 use crate::model::name::{HostName, VersionNumber};
 use crate::model::observed::{Look, Observed, Seen, Served};
 use crate::model::state::{CertState, HostFacts, Installed, State, Version};
@@ -25,7 +26,7 @@ pub(in crate::model) struct Place<'a> {
     untrusted: Option<&'a BTreeMap<VersionNumber, String>>,
     pub(super) state: &'a State,
     pub(super) observed: &'a Observed,
-    pub(super) now: Timestamp,
+    pub(in crate::model) now: Timestamp,
 }
 
 impl<'a> Place<'a> {
@@ -58,6 +59,48 @@ impl<'a> Place<'a> {
         version: &Version,
         request: &Request,
     ) -> Decision<Lacks> {
+        let decision = self.by_looks(number, version, request);
+        match decision {
+            // What visitors get is as it should be; that says nothing of what the server would start with.
+            Decision::Nothing | Decision::Wait(Waiting::Pending(..) | Waiting::Unreachable(..)) => {
+                self.by_disk(number, version, request).unwrap_or(decision)
+            }
+            decision => decision,
+        }
+    }
+
+    /// The same by what lies on the disk, where that is not as we left it.
+    fn by_disk(
+        &self,
+        number: VersionNumber,
+        version: &Version,
+        request: &Request,
+    ) -> Option<Decision<Lacks>> {
+        let (installed, disk) = self.facts?.found()?;
+        if installed.fingerprint != version.fingerprint {
+            return None;
+        }
+        let act = |what| Some(Decision::Act(Lacks::OnDisk(what)));
+        let served = match &disk.lies {
+            Lies::Right | Lies::Unseen(..) => return None,
+            Lies::Damaged(what) | Lies::Open(what) => return act(what.clone()),
+            Lies::Other(served) => served,
+        };
+        if self.is_foreign(served) && !self.ends_soon(served.not_before, served.not_after) {
+            return Some(Decision::Wait(Waiting::ForeignOnDisk(
+                self.certificate.name.clone(),
+                self.host.clone(),
+                served.fingerprint,
+                served.not_after,
+            )));
+        }
+        match self.worse(number, version, &[served], request) {
+            Some(waiting) => Some(Decision::Wait(waiting)),
+            None => act(self.known.words_for(served, self.now)),
+        }
+    }
+
+    fn by_looks(&self, number: VersionNumber, version: &Version, request: &Request) -> Decision<Lacks> {
         let name = || self.certificate.name.clone();
         let host = || self.host.clone();
         let installed = self.installed();
@@ -80,7 +123,9 @@ impl<'a> Place<'a> {
                 Decision::Wait(Waiting::Unreachable(name(), host(), address))
             });
         }
-        if current.is_some_and(|current| current.pending) {
+        // Where ours was served before and nothing answers now, it is not the first use that is missing.
+        let down = !self.looks.is_empty() && self.served().next().is_none() && self.is_proven();
+        if current.is_some_and(|current| current.pending) && !down {
             return Decision::Wait(Waiting::Pending(name(), host()));
         }
         if let Some(waiting) = self.foreign(&others).or_else(|| self.worse(number, version, &others, request))
@@ -118,8 +163,12 @@ impl<'a> Place<'a> {
             || self.known.newest().zip(self.installed()).is_some_and(|((newest, _), installed)| {
                 installed.fingerprint == served.fingerprint && installed.version < newest
             });
-        let proven = self.facts.is_some_and(|facts| facts.proven_at.is_some());
-        proven && !ours && self.is_good(served)
+        self.is_proven() && !ours && self.is_good(served)
+    }
+
+    /// Whether a certificate of ours was ever served there.
+    fn is_proven(&self) -> bool {
+        self.facts.is_some_and(|facts| facts.proven_at.is_some())
     }
 
     /// Whether visitors can use it.

@@ -32,6 +32,8 @@ pub enum Waiting {
     DuplicateLimit(CertName, usize, Timestamp),
     /// A host serves a valid certificate that is not ours, after ours was served there.
     Foreign(CertName, HostName, Fingerprint, Timestamp),
+    /// A valid certificate that is not ours lies on its disk, where ours was served; from memory it serves ours still.
+    ForeignOnDisk(CertName, HostName, Fingerprint, Timestamp),
     /// Ours would not be trusted, what is served there is.
     Downgrade(CertName, HostName, String),
     /// The roll-out of the newest version begins with the canary, which does not serve it yet.
@@ -76,6 +78,7 @@ impl Waiting {
             self,
             Self::NeedsChange(..)
                 | Self::Foreign(..)
+                | Self::ForeignOnDisk(..)
                 | Self::Downgrade(..)
                 | Self::Stopped(..)
                 | Self::DuplicateLimit(..)
@@ -90,6 +93,7 @@ impl Waiting {
     pub fn host(&self) -> Option<&HostName> {
         match self {
             Self::Foreign(_, host, ..)
+            | Self::ForeignOnDisk(_, host, ..)
             | Self::Downgrade(_, host, _)
             | Self::Narrower(_, host)
             | Self::Canary(_, host, _)
@@ -110,6 +114,7 @@ impl Waiting {
             | Self::NeedsChange(name, ..)
             | Self::DuplicateLimit(name, ..)
             | Self::Foreign(name, ..)
+            | Self::ForeignOnDisk(name, ..)
             | Self::Downgrade(name, ..)
             | Self::Narrower(name, ..)
             | Self::Canary(name, ..)

@@ -47,6 +47,7 @@ impl fmt::Display for Lacks {
                 write!(f, "what it serves, {}…, is not trusted ({why})", fingerprint.short())
             }
             Self::Silent => f.write_str("nothing answers there"),
+            Self::OnDisk(what) => write!(f, "on its disk {what}"),
             Self::Forced => f.write_str("you asked (--force)"),
         }
     }
@@ -82,6 +83,13 @@ impl fmt::Display for Waiting {
                 f,
                 "{name} on {host}: serves {}…, a valid certificate that is not ours, until {}; \
                  `certfleet deploy {name} --host {host} --force` replaces it",
+                fingerprint.short(),
+                minute(*until)
+            ),
+            Self::ForeignOnDisk(name, host, fingerprint, until) => write!(
+                f,
+                "{name} on {host}: on its disk is {}…, a valid certificate that is not ours, until {}; ours is served \
+                 until the server starts anew; `certfleet deploy {name} --host {host} --force` replaces it",
                 fingerprint.short(),
                 minute(*until)
             ),

@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
-use super::held;
 use super::{
     AddressReport, HostReport, HostStanding, PENDING, ProblemReport, Serving, days_left, ends, problem_report,
 };
+use super::{drift, held};
 use crate::model::observed::{Look, Seen, Served};
 use crate::model::plan::{Place, Waiting, minute};
+use crate::model::state::HostFacts;
 
 pub(super) fn host_report(place: &Place<'_>, now: Timestamp) -> HostReport {
     let waiting = place.waits();
@@ -35,6 +36,7 @@ pub(super) fn host_report(place: &Place<'_>, now: Timestamp) -> HostReport {
             })
             .collect(),
         checked_at: place.looks.iter().map(|look| look.at).max(),
+        disk_checked_at: place.facts.and_then(HostFacts::compared_at),
         problem: host_problem(place, worst, standing, waiting.as_ref(), now),
     }
 }
@@ -78,7 +80,7 @@ fn host_problem(
     now: Timestamp,
 ) -> Option<ProblemReport> {
     if standing == HostStanding::Serving {
-        return None;
+        return drift::on_disk(place, waiting);
     }
     let (name, host) = (&place.certificate.name, place.host);
     let stays = Some(format!("nothing is changed on `{host}`"));
@@ -108,6 +110,7 @@ fn host_problem(
         }),
         (waiting, _) => failed_problem(place, worst, now)
             .or_else(|| held::in_a_roll_out(waiting?))
+            .or_else(|| drift::on_disk(place, waiting))
             .or_else(|| seen_problem(place, worst, standing)),
     }
 }

@@ -60,6 +60,9 @@ pub enum MailError {
         /// Its words, safe to show.
         words: String,
     },
+    /// It took the mail, and not for all.
+    #[error("the mail went to the others, but not to {0}")]
+    Partly(String),
     /// No end in time.
     #[error("it was not taken within {} s", .0.as_secs())]
     Timeout(Duration),
@@ -83,6 +86,7 @@ impl MailError {
             Self::Tls(_) => "notify.client",
             Self::Untrusted(_) => "notify.untrusted",
             Self::Timeout(_) => "notify.timeout",
+            Self::Partly(_) => "notify.partly",
             Self::Lookup(_) | Self::Connect(..) | Self::Broken(_) | Self::Closed => "notify.connection",
             Self::TooLarge(_) | Self::NotSmtp(_) | Self::Injected => "notify.bad-reply",
             Self::Refused { code: 300..500, .. } => "notify.receiver-down",
@@ -107,7 +111,7 @@ impl MailError {
                     "see whether `{table}.server` has the port for logins (587 or 465); where it wants none leave `{table}.username` out"
                 )
             }
-            Self::Refused { step: Step::Recipient, .. } => {
+            Self::Refused { step: Step::Recipient, .. } | Self::Partly(_) => {
                 format!(
                     "see whether the addresses of `{table}.to` exist, and whether it sends mail there for this machine"
                 )

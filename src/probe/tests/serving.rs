@@ -148,6 +148,33 @@ async fn a_new_certificate_is_waited_for() {
 }
 
 #[tokio::test]
+async fn two_certificates_that_take_turns_prove_neither() {
+    let ca = Ca::new();
+    let key = KeyPair::generate().unwrap();
+    let [old, new] = [YEAR, YEAR * 2].map(|life| pair(ca.issue(&["a.org"], life, &key), &key));
+    let wanted = Fingerprint::of(&new.cert[0]);
+    // As two servers behind one address: five looks in a row show the new one, then one the old one.
+    let server = Server::new(Vec::new()).await;
+    let turns = [old, new.clone(), new.clone(), new.clone(), new.clone(), new.clone()];
+    let (address, certificates) = (server.address, server.certificates.clone());
+    let way = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = way.local_addr().unwrap();
+    tokio::spawn(async move {
+        for pair in turns.iter().skip(4).chain(turns.iter().cycle()) {
+            let (mut near, _) = way.accept().await.unwrap();
+            *certificates.0.lock().unwrap() = vec![pair.clone()];
+            let mut far = TcpStream::connect(address).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        }
+    });
+    let (everywhere, name) = (Semaphore::new(10), domain("a.org"));
+    let turns = Turns::new(&everywhere, 10);
+    let question = Question { address: at, name: &name, key: None, roots: &ca.roots };
+    let until = Until { fingerprint: wanted, times: 3, within: Duration::from_millis(800), turns: &turns };
+    Probe::new().until_serves(question, until, now).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn waiting_for_a_turn_is_not_held_against_the_host() {
     let ca = Ca::new();
     let key = KeyPair::generate().unwrap();
@@ -222,4 +249,25 @@ fn roots_that_are_none_are_refused() {
         };
         assert_eq!(found, code);
     }
+}
+
+#[tokio::test]
+async fn what_comes_with_it_and_ends_before_it_is_seen_unless_there_is_another_way() {
+    let ca = Ca::new();
+    let key = KeyPair::generate().unwrap();
+    // Longer than the intermediate.
+    let server = Server::new(vec![pair(ca.issue(&["shop.example.org"], DECADE * 2, &key), &key)]).await;
+    let seen = look(server.address, "shop.example.org", None, &ca.roots).await;
+    let end = served_by(&seen).chain_end.clone().expect("it ends before");
+    assert_eq!((end.name.as_str(), end.not_after), ("Intermediate", "2035-12-30T00:00:00Z".parse().unwrap()));
+
+    let stray = params("Stray", &[], SignedDuration::from_hours(24 * 200)).self_signed(&key).unwrap();
+    let mut chain = ca.issue(&["shop.example.org"], YEAR, &key);
+    server.serve(vec![pair(chain.clone(), &key)]);
+    let seen = look(server.address, "shop.example.org", None, &ca.roots).await;
+    assert_eq!(served_by(&seen).chain_end, None);
+    chain.push(stray.der().clone());
+    server.serve(vec![pair(chain, &key)]);
+    let seen = look(server.address, "shop.example.org", None, &ca.roots).await;
+    assert_eq!((&served_by(&seen).distrust, &served_by(&seen).chain_end), (&None, &None));
 }

@@ -133,5 +133,20 @@ fn optional(value: Option<&String>) -> String {
 /// Text that no spreadsheet takes for a formula.
 fn text(value: impl ToString) -> String {
     let value = value.to_string();
-    if value.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) { format!("'{value}") } else { value }
+    // The last are of full width, which some take for the same.
+    let begins = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+    if value.starts_with(begins) { format!("'{value}") } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text;
+
+    #[test]
+    fn no_text_is_a_formula() {
+        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "＝1+1", "＋1", "－1", "＠SUM(A1)"] {
+            assert_eq!(text(formula), format!("'{formula}"));
+        }
+        assert_eq!(text("a=1"), "a=1");
+    }
 }

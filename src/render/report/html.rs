@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
-use super::{day, last_pass, left, orphan, place, report_title, standings};
+use super::{day, last_pass, left, level, orphan, place, report_title, since, standings};
 use crate::model::alert::{Level, level_of};
 use crate::model::name::HostName;
 use crate::model::plan::minute;
@@ -46,6 +46,7 @@ pub fn report_html(report: &Report) -> String {
                 }
                 main {
                     (overview(report, &certificates))
+                    (alerts(report))
                     @if !certificates.is_empty() { h2 { "In detail, most urgent first" } }
                     @for certificate in &certificates { (card(certificate, now)) }
                     @if certificates.is_empty() { p { "certs.toml names no certificate yet." } }
@@ -126,6 +127,20 @@ fn overview(report: &Report, certificates: &[&CertReport]) -> Markup {
                         }
                     } }
                 } }
+            }
+        }
+    }
+}
+
+/// What people are told of now.
+fn alerts(report: &Report) -> Markup {
+    let alerts = report.alerts.as_deref().unwrap_or_default();
+    html! {
+        @if !alerts.is_empty() { h2 { "Open alerts" } }
+        @for alert in alerts {
+            section.card.(emphasis(Some(alert.level))) {
+                p { span.word.(emphasis(Some(alert.level))) { (level(alert.level)) } " " (commands(&alert.title)) " " code.soft { (alert.condition) } }
+                p.soft { (since(alert)) @if alert.acknowledged.is_none() { ": " (commands(&format!("`certfleet alert ack {}`", alert.id))) } }
             }
         }
     }

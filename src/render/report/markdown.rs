@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{day, last_pass, left, next_end, orphan, problems, report_title, standings};
+use super::{day, last_pass, left, level, next_end, orphan, problems, report_title, since, standings};
 use crate::model::plan::minute;
 use crate::model::report::{CertReport, Report};
 
@@ -40,6 +40,15 @@ pub fn report_markdown(report: &Report) -> String {
         for (word, said) in more.iter().filter_map(|(word, said)| Some((word, said.as_ref()?))) {
             let _ = writeln!(text, "  - {word}: {}", escaped(said));
         }
+    }
+    let alerts = report.alerts.as_deref().unwrap_or_default();
+    if !alerts.is_empty() {
+        text.push_str("\n## Open alerts\n\n");
+    }
+    for alert in alerts {
+        let (id, title, since) = (escaped(&alert.id), escaped(&alert.title), escaped(&since(alert)));
+        let condition = escaped(&alert.condition);
+        let _ = writeln!(text, "- **{id}**, {}: {title} ({condition}), {since}", level(alert.level));
     }
     if !report.orphaned.is_empty() {
         text.push_str("\n## Orphaned\n\n");

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::fmt::Write;
 
-use super::{ago, day, last_pass, left, next_end, orphan, problems, report_title, standings};
+use super::{ago, day, last_pass, left, level, next_end, orphan, problems, report_title, since, standings};
 use crate::model::alert::Level;
 use crate::model::name::HostName;
 use crate::model::report::{CertReport, HostReport, HostStanding, Report};
@@ -47,6 +47,16 @@ pub fn report_table(report: &Report, width: usize, color: bool) -> String {
     }
     for one in &report.orphaned {
         let _ = writeln!(text, "\norphaned: {}: {}", one.name, orphan(one));
+    }
+    let alerts = report.alerts.as_deref().unwrap_or_default();
+    for (at, alert) in alerts.iter().take(TOLD).enumerate() {
+        let what = format!("alert {}, {}", alert.id, level(alert.level));
+        let what = painted(&what, Paint::of(Some(alert.level)), color);
+        let first = if at == 0 { "\n" } else { "" };
+        let _ = writeln!(text, "{first}{what}, {}: {}", since(alert), alert.title);
+    }
+    if alerts.len() > TOLD {
+        let _ = writeln!(text, "and {} more alerts: see `certfleet alert list`", alerts.len() - TOLD);
     }
     text
 }

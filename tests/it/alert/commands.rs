@@ -53,3 +53,27 @@ fn an_unknown_alert_is_answered_with_those_there_are() {
         .printed(&format!("do: run `certfleet renew --force {NAME}`"))
         .printed(&format!("`certfleet alert ack {id}` takes it on"));
 }
+
+#[test]
+fn a_unit_that_failed_is_told_unless_it_has_said_why_itself() {
+    let fleet = Fleet::new(&[NAME], &["chat"]);
+    fleet.stored(NAME, 1, 10, 90);
+    let failed = |unit: &str, status: &str| {
+        let mut command = crate::tool::command(&fleet.config, &["unit-failed", unit]);
+        command.env("MONITOR_SERVICE_RESULT", "exit-code").env("MONITOR_EXIT_STATUS", status);
+        crate::tool::finish(command.spawn().unwrap()).ended(0);
+    };
+    failed("certfleet-renew.service", "1");
+    assert_eq!(fleet.told(), [""; 0], "a pass tells of its own failures");
+    // A report that could not be made, or sent, is nobody's pass: nothing but this tells of it.
+    failed("certfleet-report.service", "1");
+    assert_eq!(fleet.told(), ["chat warning raised machine.unit-failed"]);
+    let notice = fleet.receiver("chat").log()[0].json()["notice"].clone();
+    assert!(
+        notice["title"].as_str().unwrap().contains("`certfleet-report.service` has failed (exit-code 1)")
+    );
+    assert!(notice["next"].as_str().unwrap().contains("renewals go on"), "{notice}");
+    assert!(fleet.open().is_empty());
+    failed("certfleet-renew.service", "101");
+    assert_eq!(fleet.told()[1..], ["chat critical raised pass.impossible"]);
+}

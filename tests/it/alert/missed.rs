@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use certfleet::model::history::How;
+use jiff::Timestamp;
+
 use super::{Fleet, NAME};
 
 /// One step: what time it is, and what people are told then.
@@ -82,12 +85,7 @@ fn a_daemon_that_has_been_dead_for_ten_days_is_missed_by_the_timer() {
     let fleet = Fleet::new(&[NAME], &["chat"]);
     fleet.stored(NAME, 1, 10, 365);
     let store = certfleet::store::Store::open(&fleet.store()).unwrap();
-    let now = jiff::Timestamp::now();
-    let lock = store.lock_alerts("a test", now).unwrap();
-    let mut memory = store.alerts().unwrap();
-    certfleet::model::alert::passed(&mut memory, certfleet::model::history::How::Daemon, now);
-    store.save_alerts(&lock, &memory).unwrap();
-    drop(lock);
+    store.note_pass(How::Daemon, Timestamp::now(), true).unwrap();
     let mut known = BTreeMap::new();
 
     step(&fleet, &mut known, "+1h", &[]);

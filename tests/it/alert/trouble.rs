@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
 use super::{Fleet, NAME, read};
 use crate::tool::{command, finish};
-use crate::world::made::write_private;
+use crate::world::made::{Authority, write_private};
+use crate::world::smtp::Mail;
 use crate::world::web::{Fault, Reply, Web};
 
 /// A fleet with a certificate that has expired: everybody is to be told, now.
@@ -216,4 +221,93 @@ fn a_damaged_memory_is_put_aside_and_alerts_go_on() {
     fleet.run(&["run", "--once"]);
     let over = fleet.told();
     assert_eq!(over[3..], ["chat critical over store.unreadable"]);
+}
+
+#[test]
+fn a_mail_that_not_all_get_is_told_elsewhere_and_sent_to_nobody_twice() {
+    let pair = Authority::new("a CA").unwrap().issue_for_address("127.0.0.1".parse().unwrap()).unwrap();
+    let mail = Mail::start("none", &pair).unwrap();
+    let table = format!(
+        "[alert.mail]\nchannel = \"email\"\nserver = \"{}\"\nencryption = \"none\"\n\
+         from = \"certfleet@social.test\"\nto = [\"gone@social.test\", \"ops@social.test\"]\n\
+         [alerting]\norder = [\"mail\", \"chat\"]\n",
+        mail.address
+    );
+    let fleet = Fleet::with(&[NAME], &["chat"], &table);
+    // A quarter: nobody but the first channel is told of that.
+    fleet.stored(NAME, 1, 70, 90);
+    let mut known = BTreeMap::new();
+
+    fleet.run_at("+0", &["run", "--once"]);
+    assert_eq!(mail.received().len(), 1);
+    assert_eq!(mail.received()[0]["to"], json!(["ops@social.test"]));
+    assert_eq!(fleet.news(&mut known), ["chat warning raised channel.partly"]);
+    let open = fleet.open();
+    let missed = open.iter().find(|alert| alert["code"] == "channel.partly").expect("it is open");
+    let why = missed["reason"].as_str().unwrap();
+    assert!(why.contains("but not to gone@social.test: it answered 550"), "{missed:#}");
+
+    let ran = fleet.run_at("+30m", &["run", "--once"]);
+    assert_eq!((mail.received().len(), fleet.news(&mut known)), (1, Vec::new()), "{}", ran.err);
+    fleet.run(&["alert", "test", "mail"]).ended(1).printed("fail  mail").printed("gone@social.test");
+
+    // The address is there: a try that reaches all ends it.
+    let text = fs::read_to_string(&fleet.config).unwrap().replace("gone@", "there@");
+    fs::write(&fleet.config, text).unwrap();
+    fleet.run(&["alert", "test", "mail"]).ended(0);
+    fleet.run_at("+40m", &["run", "--once"]);
+    assert_eq!(fleet.news(&mut known), ["chat warning over channel.partly"]);
+}
+
+#[test]
+fn where_nothing_can_be_written_down_people_are_told_nevertheless() {
+    let fleet = expired(&["chat"]);
+    // As on a disk that has become read-only: there is no way to a lock.
+    fs::create_dir(fleet.store().join("alerts.lock")).unwrap();
+    let ran = fleet.run(&["run", "--once"]).ended(1).said("what people are told cannot be written down");
+    let mut told = fleet.told();
+    told.sort();
+    let expected = ["chat critical raised pass.impossible", "chat emergency raised certificate.expires"];
+    assert_eq!(told, expected, "{}", ran.err);
+}
+
+#[test]
+fn what_somebody_has_mended_meanwhile_is_not_told_by_a_pass_that_began_before() {
+    // A CA that hangs up, and later one that says nothing.
+    let ca = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (asked, is_asked) = mpsc::channel();
+    let address = ca.local_addr().unwrap();
+    let patient = Arc::new(AtomicBool::new(false));
+    let is_patient = Arc::clone(&patient);
+    thread::spawn(move || {
+        for stream in ca.incoming().map_while(Result::ok) {
+            if is_patient.load(Ordering::Relaxed) && asked.send(stream).is_err() {
+                return;
+            }
+        }
+    });
+    let fleet = expired(&["chat"]);
+    let edit = |from: &str, to: &str| {
+        let text = fs::read_to_string(&fleet.config).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(&fleet.config, text.replace(from, to)).unwrap();
+    };
+    edit("https://127.0.0.1:1/dir", &format!("https://{address}/dir"));
+    let mut known = BTreeMap::new();
+    fleet.run(&["run", "--once"]).ended(1);
+    assert_eq!(fleet.news(&mut known), ["chat emergency raised certificate.expires"]);
+
+    // Another certificate keeps a pass busy; the first is not tried again so soon.
+    edit("[alert.chat]", "[[certificate]]\ndomains = [\"new.social.test\"]\nhosts = []\n\n[alert.chat]");
+    patient.store(true, Ordering::Relaxed);
+    let pass = command(&fleet.config, &["run", "--once"]).spawn().unwrap();
+    let stream = is_asked.recv_timeout(Duration::from_secs(60)).expect("the CA is asked");
+    fleet.stored(NAME, 2, 0, 90);
+    fleet.run(&["deploy", NAME]);
+    assert_eq!(fleet.news(&mut known), ["chat emergency over certificate.expires"]);
+
+    patient.store(false, Ordering::Relaxed);
+    drop(stream);
+    let ran = finish(pass);
+    assert_eq!(fleet.news(&mut known), [""; 0], "{}", ran.err);
 }

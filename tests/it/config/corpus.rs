@@ -1,7 +1,7 @@
 //! A corpus of bad input beyond single mistakes: tricks of TOML, of names, of paths and of policies.
 
-use super::GOOD;
 use super::wrong::{mistakes, spoilt, with, wrong};
+use super::{GOOD, read};
 
 /// That the text has one mistake, at this line, which says `part`.
 fn wrong_at(text: &str, line: usize, part: &str) {
@@ -211,6 +211,12 @@ fn paths_hosts_and_people_that_are_traps() {
         ("file:///etc/passwd", "it is not a URL"),
         ("https://ca.example:0/", "its port is not from 1 to 65535"),
         ("https://ca.example:99999/", "its port is not from 1 to 65535"),
+        ("https://169.254.169.254/latest/meta-data", "where a cloud tells its machines their credentials"),
+        ("https://metadata.google.internal/", "where a cloud tells its machines their credentials"),
+        ("https://2852039166/", "a number that is no address"),
+        ("https://[fe80::1]/", "another machine on each network"),
+        ("https://0.0.0.0:14000/dir", "this machine is 127.0.0.1"),
+        ("https://239.1.1.1/", "many machines at once"),
     ] {
         wrong_at(&with("[issuer.letsencrypt]", &format!("directory = '{bad}'")), 2, part);
     }
@@ -222,6 +228,32 @@ fn paths_hosts_and_people_that_are_traps() {
     for bad in ["rsa-1024", "p-521", "dsa", "ml-dsa-65", "ecdsa_p256"] {
         wrong_at(&with("[[certificate]]", &format!("key = '{bad}'")), 18, "`key` cannot be");
     }
+}
+
+#[test]
+fn a_store_is_a_folder_of_its_own() {
+    for (bad, part) in [
+        ("/", "a directory of the system"),
+        ("//", "a directory of the system"),
+        ("/etc", "a directory of the system"),
+        ("/etc/", "a directory of the system"),
+        ("/home/.", "a directory of the system"),
+        ("/var//lib", "a directory of the system"),
+        ("/etc/letsencrypt", "a directory of the system"),
+        ("/var/lib/certfleet/..", "it has `..` in it"),
+        ("/dev/shm/certfleet", "nothing can be kept there"),
+        ("store", "next to another certs.toml"),
+        ("./store", "next to another certs.toml"),
+        ("../../etc", "next to another certs.toml"),
+        ("", "it is no path"),
+    ] {
+        let text = format!("{GOOD}[store]\npath = '{bad}'\n");
+        wrong_at(&text, 22, part);
+        wrong(&text, "`path = \"/var/lib/certfleet\"`");
+    }
+    let config = read(&format!("{GOOD}[store]\npath = '/srv/certfleet/'\n")).unwrap();
+    assert_eq!(config.store, std::path::Path::new("/srv/certfleet"));
+    assert!(read(&with("[issuer.letsencrypt]", "directory = 'https://127.0.0.1:14000/dir'")).is_ok());
 }
 
 #[test]

@@ -16,10 +16,10 @@ use crate::world::World;
 
 /// An answer as it came.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     head: String,
-    body: String,
+    pub(super) body: String,
 }
 
 /// Sends bytes and reads until the other side ends.
@@ -39,12 +39,12 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-fn get(address: SocketAddr, path: &str) -> Answer {
+pub(super) fn get(address: SocketAddr, path: &str) -> Answer {
     talk(connect(address), &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n"))
 }
 
 /// An address of this machine that nobody listens at.
-fn free(world: &World) -> SocketAddr {
+pub(super) fn free(world: &World) -> SocketAddr {
     TcpListener::bind((world.spare_address(0), 0)).unwrap().local_addr().unwrap()
 }
 
@@ -139,6 +139,16 @@ fn those_who_are_slow_or_many_or_talk_nonsense_are_shown_out_and_keep_nobody_els
         })
         .collect();
 
+    // And one that never ends its first line, but says a little of it again and again.
+    let mut dripping = connect(address);
+    let drip = std::thread::spawn(move || {
+        let sent = (0..600).take_while(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            dripping.write_all(b"G").is_ok()
+        });
+        sent.count()
+    });
+
     // It waits for a place, and gets one.
     assert_eq!(get(address, "/healthz").status, 200);
 
@@ -148,6 +158,7 @@ fn those_who_are_slow_or_many_or_talk_nonsense_are_shown_out_and_keep_nobody_els
         let _ = stream.read_to_end(&mut rest);
         assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
     }
+    assert!(drip.join().unwrap() < 600, "it may go on for ever");
     let large = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
     for nonsense in
         [&large, "\x16\x03\x01\x02\0\x01\0\x01\u{1}\r\n\r\n", "GET\r\n\r\n", "\r\n\r\n\r\nnothing\r\n\r\n"]

@@ -2,10 +2,12 @@
 //! of a machine is dead and NTP comes late. Only the daemon's own clock is another one, by libfaketime.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
+use super::asked::{free, get};
 use super::{Daemon, NAME};
 use crate::tool::certfleet;
 use crate::world::World;
@@ -110,4 +112,113 @@ fn after_days_of_standing_still_there_is_one_pass() {
     assert_eq!(daemon.log().matches("\npass of ").count(), 2, "{}", daemon.log());
     assert_eq!(world.pebble.issued(), 1, "{NAME} was not due");
     daemon.end().ended(0);
+}
+
+#[test]
+fn health_is_bad_again_when_passes_do_not_end_any_more() {
+    let (world, config) = world();
+    let address = free(&world);
+    append(&config, &format!("[daemon]\nlisten = \"{address}\"\n"));
+    let clock = Clock::new(world.dir.path());
+    let daemon = clock.daemon(&world, &config);
+    daemon.passes(1);
+    assert_eq!(get(address, "/healthz").status, 200);
+
+    // What is due by then waits for a CA that says nothing.
+    world.pebble.service.freeze();
+    clock.set("+61d");
+    daemon.eventually("health is bad", || get(address, "/healthz").status == 503);
+    let health = get(address, "/healthz").body;
+    assert!(health.starts_with("the last complete pass ended at 20"), "{health}");
+    world.pebble.service.thaw();
+
+    daemon.passes(2);
+    assert_eq!(get(address, "/healthz").status, 200);
+    daemon.end().ended(0);
+}
+
+#[test]
+fn the_daemon_misses_the_timer() {
+    let (world, config) = world();
+    let told = world.dir.path().join("told");
+    let hook = world.dir.path().join("hook");
+    fs::write(&hook, format!("#!/bin/sh\ncat >>'{}'\n", told.display())).unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    append(&config, &format!("[alert.hook]\nchannel = \"exec\"\ncommand = {hook:?}\n"));
+    certfleet(&config, &["run", "--once"]).ended(0);
+    let clock = Clock::new(world.dir.path());
+    let daemon = clock.daemon(&world, &config);
+    daemon.passes(1);
+    assert!(!told.exists());
+
+    // Three of its passes are missing; then an hour in which it may come next.
+    clock.set("+4h");
+    daemon.passes(2);
+    clock.set("+302m");
+
+    let told = || fs::read_to_string(&told).unwrap_or_default();
+    daemon.eventually("the timer is missed", || told().contains("no complete pass by the timer since 20"));
+    assert!(!told().contains("by the daemon"), "{}", told());
+    daemon.end().ended(0);
+}
+
+#[test]
+fn a_clock_that_differs_from_the_authoritys_is_told_until_it_is_set() {
+    let (_world, config) = world();
+    let library = parts::faketime().unwrap();
+    let mut behind = crate::tool::command(&config, &["run", "--once"]);
+    behind.env("LD_PRELOAD", library).env("FAKETIME", "-20m").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    crate::tool::finish(behind.spawn().unwrap()).ended(0);
+    let open = || certfleet(&config, &["alert", "list", "--json"]).ended(0).json()["alerts"].clone();
+    let alerts = open();
+    let alert = &alerts[0];
+    assert_eq!((&alert["code"], &alert["level"]), (&"clock.differs".into(), &"warning".into()), "{alerts:#}");
+    let title = alert["title"].as_str().unwrap();
+    assert!(
+        title.contains(" minutes behind that of pebble: 20") && title.contains("Z here was 20"),
+        "{title}"
+    );
+
+    // The CA is asked for its renewal window, and the clocks agree.
+    certfleet(&config, &["run", "--once"]).ended(0);
+    assert_eq!(open(), serde_json::json!([]));
+}
+
+#[test]
+fn what_no_pass_could_look_at_again_is_not_over() {
+    let (world, config) = world();
+    let roots = world.dir.path().join("roots-of-ours.pem");
+    fs::copy(&world.pebble.roots, &roots).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    let line = text.lines().find(|line| line.starts_with("roots = ")).expect("the issuer has roots");
+    fs::write(&config, text.replace(line, &format!("roots = {roots:?}"))).unwrap();
+    let (told, tried) = (world.dir.path().join("told"), world.dir.path().join("tried"));
+    let hook = world.dir.path().join("hook");
+    // The first time it fails, so that it is tried again between two passes.
+    let program = format!(
+        "#!/bin/sh\nif test -e '{tried}'; then cat >>'{told}'; else touch '{tried}'; exit 1; fi\n",
+        tried = tried.display(),
+        told = told.display()
+    );
+    fs::write(&hook, program).unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    append(&config, &format!("[alert.hook]\nchannel = \"exec\"\ncommand = {hook:?}\n"));
+    let clock = Clock::new(world.dir.path());
+    let daemon = clock.daemon(&world, &config);
+    daemon.passes(1);
+
+    fs::remove_file(&roots).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.eventually("people are told, in vain", || tried.exists());
+    clock.set("+3m");
+
+    let told = || fs::read_to_string(&told).unwrap_or_default();
+    daemon.eventually("people are told", || told().contains('\n'));
+    assert!(told().contains("\"raised\"") && !told().contains("\"over\""), "{}", told());
+    daemon.end().ended(0);
+}
+
+fn append(config: &Path, text: &str) {
+    let before = fs::read_to_string(config).unwrap();
+    fs::write(config, format!("{before}\n{text}")).unwrap();
 }

@@ -51,6 +51,22 @@ fn a_second_signal_ends_it_at_once_and_leaves_the_records_noted() {
     assert_eq!(noted_records(&world), 1);
 }
 
+#[test]
+fn records_that_cannot_be_removed_on_the_way_out_are_named() {
+    let (world, _config, mut daemon) = in_the_middle();
+    world.ns.primary_service.freeze();
+
+    daemon.signal(Signal::TERM);
+
+    daemon
+        .ended()
+        .ended(0)
+        .said(&format!("could not be removed within 20 s: the record at `{OWNER}` stays"))
+        .said("what stays of the challenge records of `media.social.test` is noted; the next run removes it");
+    world.ns.primary_service.thaw();
+    assert_eq!(noted_records(&world), 1);
+}
+
 /// How large files may become that this process writes, from now on.
 fn limit_files(daemon: &Daemon, size: Option<u64>) {
     let pid = Pid::from_raw(i32::try_from(daemon.pid()).unwrap());

@@ -1,6 +1,6 @@
 //! Root at 3 a.m. on a store that is not root's.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
 use std::process::{Command, Stdio};
 
 use crate::tool::finish;
@@ -8,11 +8,13 @@ use crate::world::process::run;
 
 use super::*;
 
-const OTHER: u32 = 65534;
+/// A user who is not root.
+pub(super) const OTHER: u32 = 65534;
 
-fn give_away(path: &Path) {
-    chown(path, Some(OTHER), Some(OTHER)).unwrap();
-    if path.is_dir() {
+/// Makes all of this theirs.
+pub(super) fn give_away(path: &Path) {
+    lchown(path, Some(OTHER), Some(OTHER)).unwrap();
+    if path.is_dir() && !path.is_symlink() {
         for entry in fs::read_dir(path).unwrap() {
             give_away(&entry.unwrap().path());
         }
@@ -26,6 +28,16 @@ fn all_theirs(path: &Path) {
             all_theirs(&entry.unwrap().path());
         }
     }
+}
+
+/// The program where they can run it.
+pub(super) fn copy_program(world: &World) -> PathBuf {
+    let program = world.dir.path().join("certfleet");
+    // Not by our own hands: while we had it open for writing, a child that another test starts could inherit
+    // that, and nobody can run a file that is being written ("text file busy").
+    run(Command::new("cp").arg(env!("CARGO_BIN_EXE_certfleet")).arg(&program)).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    program
 }
 
 #[test]
@@ -47,11 +59,7 @@ fn what_root_does_leaves_nothing_that_the_owner_of_the_store_cannot_use() {
         let above = path.ancestors().skip(1).take_while(|above| above.starts_with(world.dir.path()));
         above.for_each(|above| fs::set_permissions(above, fs::Permissions::from_mode(0o755)).unwrap());
     }
-    let program = world.dir.path().join("certfleet");
-    // Not by our own hands: while we had it open for writing, a child that another test starts could inherit
-    // that, and nobody can run a file that is being written ("text file busy").
-    run(Command::new("cp").arg(env!("CARGO_BIN_EXE_certfleet")).arg(&program)).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = copy_program(&world);
 
     let child = Command::new(&program)
         .arg("--config")

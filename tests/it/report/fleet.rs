@@ -1,5 +1,8 @@
 //! Fleets to report on.
 
+use std::collections::BTreeMap;
+
+use certfleet::model::alert::{Ack, Affected, Alert, Level, Memory, Subject};
 use certfleet::model::desired::Desired;
 use certfleet::model::history::How;
 use certfleet::model::name::{CertName, HostName, VersionNumber};
@@ -8,6 +11,7 @@ use certfleet::model::problem::{Problem, Retry, plain};
 use certfleet::model::report::{Report, report};
 use certfleet::model::state::{Failure, HostFacts, Installed, State};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 
 use crate::facts;
 
@@ -25,13 +29,19 @@ pub(crate) struct Fleet {
     desired: Desired,
     state: State,
     observed: Observed,
+    alerts: Memory,
 }
 
 impl Fleet {
     pub(crate) fn new() -> Self {
         let mut state = State::default();
         state.passes.note(How::Daemon, now() - SignedDuration::from_mins(12), true);
-        Self { desired: facts::desired(&["letsencrypt"]), state, observed: Observed::default() }
+        Self {
+            desired: facts::desired(&["letsencrypt"]),
+            state,
+            observed: Observed::default(),
+            alerts: Memory::default(),
+        }
     }
 
     /// A certificate of 90 days, the versions of which were issued so many days ago.
@@ -87,6 +97,7 @@ impl Fleet {
             not_after: version.not_after,
             issuer: "R13".to_owned(),
             distrust: None,
+            chain_end: None,
         };
         self.seen(name, host, Seen::Serving(served));
     }
@@ -111,8 +122,27 @@ impl Fleet {
         self.state.passes.note(How::Daemon, now() - SignedDuration::from_hours(hours), true);
     }
 
+    /// An alert that is open for so many hours.
+    pub(crate) fn alert(
+        &mut self,
+        id: &str,
+        level: Level,
+        code: &str,
+        hours: i64,
+        title: &str,
+    ) -> &mut Alert {
+        let subject = Subject { certificate: None, host: None, text: title.to_owned() };
+        let affected = Affected { key: String::new(), level, subject, muted: false, round: 1 };
+        let since = now() - SignedDuration::from_hours(hours);
+        let alert = json!({
+            "cause": code, "code": code, "since": since, "title": title, "affected": [affected],
+        });
+        let alert = serde_json::from_value(alert).expect("an alert");
+        self.alerts.alerts.entry(id.to_owned()).or_insert(alert)
+    }
+
     pub(crate) fn report(&self) -> Report {
-        report(&self.desired, &self.state, &self.observed, now())
+        report(&self.desired, &self.state, &self.observed, now()).with_alerts(&self.alerts)
     }
 }
 
@@ -125,6 +155,7 @@ pub(crate) fn foreign(issuer: &str) -> Seen {
         not_after: now() + days(70),
         issuer: plain(issuer),
         distrust: None,
+        chain_end: None,
     })
 }
 
@@ -185,6 +216,13 @@ pub(crate) fn story() -> Fleet {
     fleet.certificate("old.social.test", &["old.social.test"], &["esme"], &[40]);
     fleet.installed("old.social.test", "esme", 1);
     fleet.forget("old.social.test");
+    let foreign = "`esme` serves a certificate for `media.social.test` that is not ours: 6d072c20…, issued by \
+                   Another CA G2, until 2027-02-01 14:00 UTC";
+    let by = Ack { by: "eva".to_owned(), at: now() - SignedDuration::from_hours(5), covers: BTreeMap::new() };
+    fleet.alert("7c01e4", Level::Warning, "host.foreign", 30, foreign).ack = Some(by);
+    let expired = "`static.social.test` version 1 expired on 2026-11-22 14:00 UTC, served by cdn-frankfurt-1, \
+                   cdn-fremont-1";
+    fleet.alert("a90b3d", Level::Emergency, "certificate.expires", 24 * 23, expired);
     fleet
 }
 
@@ -239,6 +277,8 @@ pub(crate) fn hostile(text: &str) -> Fleet {
         served.distrust = Some(plain(text));
         served.serial = plain(text);
     }
+    fleet.alert("b41d00", Level::Warning, "host.foreign", 1, &plain(text)).ack =
+        Some(Ack { by: plain(text), at: now(), covers: BTreeMap::new() });
     fleet.seen("media.social.test", "cdn-frankfurt-1", distrusted);
     fleet
 }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use certfleet::model::alert::{
-    ChainEnd, Circumstances, Level, Memory, Notice, Occasion, conditions, delivered, due_letters, failed,
-    findings, passed, step,
+    Circumstances, Level, Memory, Notice, Occasion, conditions, delivered, due_letters, failed, findings,
+    step,
 };
+use certfleet::model::cert::ChainEnd;
 use certfleet::model::history::How;
 use certfleet::model::problem::{Problem, Retry};
 use certfleet::model::report::report;
@@ -52,8 +53,8 @@ impl World {
                 words.next()?;
                 words.expect("by")?;
                 match words.next()? {
-                    "daemon" => passed(&mut alerting.memory, How::Daemon, now),
-                    "timer" => passed(&mut alerting.memory, How::Timer, now),
+                    "daemon" => self.state.passes.note(How::Daemon, now, true),
+                    "timer" => self.state.passes.note(How::Timer, now, true),
                     other => return Err(format!("`{other}` makes no passes: daemon, timer")),
                 }
             }
@@ -143,6 +144,9 @@ impl World {
                     word.strip_prefix('<').and_then(|word| word.strip_suffix('>')?.parse::<usize>().ok());
                 let name = number.and_then(|number| self.alerting.names.get(number.checked_sub(1)?)).cloned();
                 let result = self.alerting.memory.acknowledge(name.as_deref().unwrap_or(word), "eva", now);
+                if let (Ok(()), Some(name)) = (&result, &name) {
+                    self.alerting.memory.alerts[name].removed().for_each(|how| self.state.passes.forget(how));
+                }
                 Ok(self
                     .alerting
                     .named(&result.map_or_else(|error| error.to_string(), |()| "taken on".to_owned())))

@@ -5,7 +5,7 @@ use certfleet::model::desired::Layout;
 use super::*;
 
 /// What the script does its steps with.
-pub(super) const TOOLS: [&str; 9] = ["awk", "chmod", "dd", "ln", "mkdir", "mv", "rm", "sync", "timeout"];
+pub(crate) const TOOLS: [&str; 9] = ["awk", "chmod", "dd", "ln", "mkdir", "mv", "rm", "sync", "timeout"];
 
 #[test]
 fn input_that_is_cut_changes_nothing() {
@@ -270,6 +270,33 @@ fn sweep(work: &Work, shell: Shell, from: usize, stride: usize) {
         work.names.len()
     );
     assert!(last > 45, "{shell:?}: only {last} steps, is the trick still working?");
+}
+
+#[test]
+fn what_a_cut_run_put_in_place_is_what_a_later_one_goes_back_to() {
+    const ONE: &[Name] = &[name("a.org", Before::Ours("a1"), "a2", "a2")];
+    let work = Work { layout: Layout::Directory, names: ONE };
+    let past = Place::with_a_past(Shell::Dash, &work);
+    // At the first step after the switch.
+    let cut = (1..).find_map(|call| {
+        let place = Place::copy_of(&past, Shell::Dash);
+        place.kill_at(call);
+        place.run(Conversation::install(&place.host, &work.batch()).unwrap());
+        assert!(place.calls() >= call, "nothing was switched in {call} steps");
+        (place.pair("a.org").as_deref() == Some("a2")).then_some(place)
+    });
+    let place = cut.unwrap();
+    assert!(place.path("live/.certfleet/.switch").exists());
+    for tool in TOOLS {
+        fs::remove_file(place.path("bin").join(tool)).unwrap();
+    }
+    // Nobody came for as long as the second was good, because it was served.
+    let answer = place.install(&[bundle("a.org", 3, "bad")]);
+    assert!(matches!(answer.outcomes[..], [Outcome::RolledBack { .. }]), "{answer:?}");
+    place.assert_ours("a.org", "a2");
+    let answer = place.install(&[bundle("a.org", 4, "a4")]);
+    let [Outcome::Switched { previous, .. }] = &answer.outcomes[..] else { panic!("{answer:?}") };
+    assert_eq!(*previous, dir_name(2, "a2"));
 }
 
 #[test]

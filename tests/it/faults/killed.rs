@@ -1,0 +1,46 @@
+//! Transactions whose processes are killed on the host, all at once, at one of its steps: a power cut, as far as
+//! files are concerned.
+
+use super::place::both;
+use super::{Case, Ends, Mend, Place, Sound, tried};
+use crate::transaction::killed::TOOLS;
+use crate::world::parts;
+
+/// Kills at this step.
+const fn at(host: &'static str, what: &'static str, fault: for<'a> fn(&'a Place<'a>) -> Mend<'a>) -> Case {
+    Case { host, what, fault, ends: Ends::Cut("deploy.no-answer"), says: &[], sound: Sound::All }
+}
+
+const CASES: &[Case] = &[
+    at("step-2", "killed at step 2", |place| killed(place, 2)),
+    at("step-6", "killed at step 6", |place| killed(place, 6)),
+    at("step-10", "killed at step 10", |place| killed(place, 10)),
+    at("step-14", "killed at step 14", |place| killed(place, 14)),
+    at("step-18", "killed at step 18", |place| killed(place, 18)),
+    at("step-20", "killed at step 20", |place| killed(place, 20)),
+    at("step-22", "killed at step 22", |place| killed(place, 22)),
+    at("step-24", "killed at step 24", |place| killed(place, 24)),
+    at("step-26", "killed at step 26", |place| killed(place, 26)),
+    at("step-28", "killed at step 28", |place| killed(place, 28)),
+    at("step-30", "killed at step 30", |place| killed(place, 30)),
+    at("step-32", "killed at step 32", |place| killed(place, 32)),
+];
+
+#[test]
+fn killed_on_the_host() {
+    tried(CASES);
+}
+
+/// Tools that count their calls, and of which one kills all that runs in the session.
+fn killed<'a>(place: &'a Place<'a>, step: usize) -> Mend<'a> {
+    let calls = place.path("calls");
+    TOOLS.into_iter().fold(Box::new(|| ()), |mend, tool| {
+        let real = parts::find(tool).unwrap();
+        let text = format!(
+            "echo x >>{calls}; [ $(wc -l <{calls}) -lt {step} ] || kill -9 0; exec {real} \"$@\"",
+            calls = calls.display(),
+            real = real.display()
+        );
+        both(mend, place.program(tool, &text))
+    })
+}
