@@ -70,10 +70,11 @@ pub fn plan_text(plan: &Plan) -> String {
     for action in &plan.actions {
         match action {
             Action::CleanUp { certificate, debts } => {
+                let count = debts.len();
+                let records = if count == 1 { "record" } else { "records" };
                 let _ = writeln!(
                     text,
-                    "  clean up  {certificate}: {} challenge records left by an earlier run",
-                    debts.len()
+                    "  clean up  {certificate}: {count} challenge {records} left by an earlier run"
                 );
             }
             Action::Issue { certificate, issuer, because, resumes } => {

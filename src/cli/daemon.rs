@@ -21,7 +21,7 @@ use crate::config::{Config, Listen};
 use crate::engine::daemon::{Audience, Daemon, End, News, Occasion, Order};
 use crate::engine::{Attended, StartError, Summary};
 use crate::model::plan::minute;
-use crate::model::problem::Problem;
+use crate::model::problem::{Diagnose, Problem};
 use crate::render::{self, Log};
 use crate::store::{LockError, Store};
 
@@ -32,7 +32,7 @@ impl Output {
         let config = Arc::new(config);
         let store = Store::open(&config.store).map_err(|error| Refusal::problem(&Problem::of(&error)))?;
         let _lock = store.lock_daemon("the daemon", Timestamp::now()).map_err(|error| match error {
-            LockError::Held(_) => Refusal { exit: Exit::Locked, ..Refusal::problem(&Problem::of(&error)) },
+            LockError::Held(_) => second_daemon(&config, &error),
             error => Refusal::problem(&Problem::of(&error)),
         })?;
         let log = Arc::new(log::listener(self.journal));
@@ -58,6 +58,17 @@ impl Output {
             End::AtOnce => Exit::Failed,
         })
     }
+}
+
+/// Why there is no second daemon on a store; commands and `--once` go on beside the first.
+fn second_daemon(config: &Config, held: &LockError) -> Refusal {
+    let hint = held.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+    let store = config.store.display();
+    let text = format!(
+        "error: a daemon looks after the store {store} already\n  cause: {held}\n  next: nothing was changed\n  \
+         hint: end it before you start another; `certfleet run --once` and all other commands run beside it{hint}"
+    );
+    Refusal { exit: Exit::Locked, ..Refusal::usage(text) }
 }
 
 /// What signals ask for.
@@ -177,7 +188,7 @@ impl Audience for Front {
             News::Refused(error) => {
                 let text = Refusal::config(error).text;
                 let next = "  next: the configuration that was loaded before stays in use";
-                self.log.say(Level::ERROR, &format!("{text}\n{next}"), Some(crate::model::problem::Diagnose::code(error)));
+                self.log.say(Level::ERROR, &format!("{text}\n{next}"), Some(error.code()));
                 notify::ready("certs.toml was refused: the configuration before it stays in use");
             }
             News::NotNoted(error) => self.log.complain(&Problem::of(error), None),

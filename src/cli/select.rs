@@ -14,7 +14,8 @@ pub(super) fn select(config: &Config, selection: &Selection) -> Result<Option<BT
     let certificates = &config.desired.certificates;
     let mut only = BTreeSet::new();
     for text in &selection.names {
-        let domain: Option<Domain> = text.parse().ok();
+        // As DNS tools print it.
+        let domain: Option<Domain> = text.strip_suffix('.').unwrap_or(text).parse().ok();
         let mut found: BTreeSet<CertName> = certificates
             .values()
             .filter(|certificate| {
@@ -50,5 +51,6 @@ pub(super) fn unknown<'a>(what: &str, text: &str, known: impl Iterator<Item = &'
         None if known.is_empty() => format!("certs.toml defines no {what}"),
         None => format!("certs.toml has {}", known.join(", ")),
     };
-    Refusal::usage(format!("error: no {what} of certs.toml is or covers `{text}`\n  hint: {hint}"))
+    let is = if what == "certificate" { "is or covers" } else { "is named" };
+    Refusal::usage(format!("error: no {what} of certs.toml {is} `{text}`\n  hint: {hint}"))
 }

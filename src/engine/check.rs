@@ -149,15 +149,19 @@ fn of_credential(credential: &Credential, now: Timestamp) -> Finding {
 
 /// There is a configuration, or we would not be here.
 fn read_well(config: &Config) -> Finding {
-    let count = config.desired.certificates.len();
+    let counted = |count: usize, thing: &str| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
     let what = format!(
-        "{}: {count} certificates, {} hosts, no mistakes",
+        "{}: {}, {}, no mistakes",
         config.path.display(),
-        config.desired.hosts.len()
+        counted(config.desired.certificates.len(), "certificate"),
+        counted(config.desired.hosts.len(), "host")
     );
     match config.warnings.len() {
         0 => Finding::ok("config", what),
-        some => Finding::warn("config", format!("{what}, {some} warnings"), "see the warnings above"),
+        some => {
+            let what = format!("{what}, {}", counted(some, "warning"));
+            Finding::warn("config", what, "see the warnings above")
+        }
     }
 }
 

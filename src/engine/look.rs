@@ -126,6 +126,8 @@ impl Engine {
             not_after: leaf.not_after,
             issuer: leaf.issuer,
             distrust: self.observer.roots(certificate).distrust(&chain, name, now),
+            // Nobody is served it: when its chain ends matters when it is.
+            chain_end: None,
         })
     }
 

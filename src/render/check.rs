@@ -40,7 +40,7 @@ pub fn check_json(findings: &[Finding]) -> Value {
 
 fn word(standing: Standing) -> &'static str {
     match standing {
-        Standing::Ok => "ok",
+        Standing::Ok => "pass",
         Standing::Warn => "warn",
         Standing::Fail => "fail",
     }

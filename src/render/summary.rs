@@ -69,20 +69,23 @@ fn happened(summary: &Summary, now: Timestamp) -> BTreeMap<&CertName, Block> {
             days_left(*not_after, now)
         ));
     }
-    let mut counted: BTreeMap<&CertName, usize> = BTreeMap::new();
     for (name, host, what) in &summary.drifted {
         blocks.entry(name).or_default().lines.push(format!("{name} on {host}: on its disk {what}"));
     }
+    let mut counted: BTreeMap<(&CertName, bool), usize> = BTreeMap::new();
     for (name, host, version, places) in &summary.served {
         if summary.served.len() > MANY_PROOFS {
-            *counted.entry(name).or_default() += 1;
+            *counted.entry((name, places.is_empty())).or_default() += 1;
             continue;
         }
-        let line = format!("{name} on {host}: version {version} is what visitors get{}", proven(places));
+        let line = format!("{name} on {host}: version {version} {}", proven(places));
         blocks.entry(name).or_default().lines.push(line);
     }
-    for (name, count) in counted {
-        let line = format!("{name}: it is what visitors of {count} hosts get");
+    for ((name, unproven), count) in counted {
+        let line = match unproven {
+            false => format!("{name}: it is what visitors of {count} hosts get"),
+            true => format!("{name}: installed on {count} hosts, not probed (verify-names is empty)"),
+        };
         blocks.entry(name).or_default().lines.push(line);
     }
     for (name, host, problem) in &summary.pending {
@@ -225,9 +228,11 @@ fn tally(summary: &Summary, certificates: usize, text: &mut String) {
 
 fn proven(places: &[SocketAddr]) -> String {
     match places {
-        [] => String::new(),
-        [one] => format!(" (seen at {one})"),
-        [first, others @ ..] => format!(" (seen at {first} and {} more)", others.len()),
+        [] => "is installed, not probed (verify-names is empty)".to_owned(),
+        [one] => format!("is what visitors get (seen at {one})"),
+        [first, others @ ..] => {
+            format!("is what visitors get (seen at {first} and {} more)", others.len())
+        }
     }
 }
 
@@ -328,6 +333,22 @@ b.test: FAILED: cannot issue `b.test`: no answer
 c.test: not done, locked by process 7 (renewing)
 d.test: not due, renews 1970-04-01 00:00 UTC (share of its life left)
 "
+        );
+    }
+
+    #[test]
+    fn what_nobody_looked_at_is_not_said_to_be_served() {
+        let version = crate::model::name::VersionNumber(2);
+        let served = |host: String| (name("a.test"), host.parse().unwrap(), version, vec![]);
+        let summary = Summary { served: vec![served("sally".to_owned())], ..Summary::default() };
+        assert_eq!(
+            summary_text(&summary, at(0)),
+            "  a.test on sally: version 2 is installed, not probed (verify-names is empty)\n"
+        );
+        let served = (0..100).map(|n| served(format!("edge-{n}"))).collect();
+        assert_eq!(
+            summary_text(&Summary { served, ..Summary::default() }, at(0)),
+            "  a.test: installed on 100 hosts, not probed (verify-names is empty)\n"
         );
     }
 

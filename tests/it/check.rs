@@ -54,7 +54,7 @@ fn what_is_as_it_should_be_is_ok_and_stays_as_it_is() {
         "host sally: directory",
         "host sally: test",
     ] {
-        assert_eq!(found(&checked, "ok", subject).len(), 1, "{subject}\n{checked:#}");
+        assert_eq!(found(&checked, "pass", subject).len(), 1, "{subject}\n{checked:#}");
     }
     // It serves an expired certificate.
     assert_eq!(found(&checked, "warn", "probe sally").len(), 1, "{checked:#}");
@@ -104,7 +104,7 @@ fn what_is_wrong_is_named_with_its_remedy_and_the_rest_is_tried() {
     assert!(wildcard["message"].as_str().unwrap().contains("*.social.test"), "{wildcard}");
     assert!(wildcard["hint"].as_str().unwrap().contains("CAA 0 issuewild \"ca.test\""), "{wildcard}");
     for subject in ["host frank: test", "host sally: login", "issuer pebble", "clock"] {
-        assert_eq!(found(&checked, "ok", subject).len(), 1, "{subject}\n{checked:#}");
+        assert_eq!(found(&checked, "pass", subject).len(), 1, "{subject}\n{checked:#}");
     }
     world.pebble.stop();
     let checked = certfleet(&config, &["check", "--json"]).ended(1).json();

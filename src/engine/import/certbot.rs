@@ -55,6 +55,14 @@ pub enum Unreadable {
         /// The file.
         path: PathBuf,
     },
+    /// There is no such folder.
+    #[error("cannot read the folder {}: {source}", plain(&path.display().to_string()))]
+    NoFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The folder has no lineages.
     #[error("{} has neither `live` nor `renewal`: it is no folder of certbot's", plain(&path.display().to_string()))]
     NoTree {
@@ -67,10 +75,12 @@ impl Unreadable {
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Self::File { source, .. } | Self::NoFolder { source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
                 "run this as root, or as the owner of that folder"
             }
-            Self::NoTree { .. } => {
+            Self::NoTree { .. } | Self::NoFolder { .. } => {
                 "name the folder that has `live`, `archive` and `renewal`: mostly /etc/letsencrypt"
             }
             _ => "restore it from a backup, or let certfleet issue a new certificate",
@@ -103,7 +113,7 @@ impl Files {
 
 impl Tree {
     pub(super) fn open(path: &Path) -> Result<Self, Unreadable> {
-        fs::read_dir(path).map_err(|source| Unreadable::File { path: path.to_owned(), source })?;
+        fs::read_dir(path).map_err(|source| Unreadable::NoFolder { path: path.to_owned(), source })?;
         let root = path.to_owned();
         match root.join("live").is_dir() || root.join("renewal").is_dir() {
             true => Ok(Self { root }),

@@ -63,7 +63,13 @@ fn a_second_daemon_ends_at_once_and_names_the_first() {
     let second = certfleet(&config, &["run"]).ended(4);
 
     assert!(
-        second.err.contains(&format!("process {} (the daemon, since 20", daemon.pid())),
+        second.err.contains(&format!("cause: process {} (the daemon, since 20", daemon.pid())),
+        "{}",
+        second.err
+    );
+    let store = world.dir.path().join("store");
+    assert!(
+        second.err.contains(&format!("a daemon looks after the store {} already", store.display())),
         "{}",
         second.err
     );
