@@ -18,6 +18,11 @@ fn through(via: Option<&str>) -> String {
     via.map_or_else(String::new, |via| format!(": so was the one to `{via}`, through which it goes"))
 }
 
+/// Whether the shell, or `env`, says that there is no sudo.
+fn is_missing(said: &str) -> bool {
+    said.contains("not found") || said.starts_with("env: ")
+}
+
 /// The line of a sudoers file that lets a user run transactions. Whoever may run `sh` may do everything.
 pub fn sudoers_line(user: &str) -> String {
     format!("{user} ALL=(root) NOPASSWD: /bin/sh, /usr/bin/sh")
@@ -124,6 +129,8 @@ pub enum InstallError {
     Sudo {
         /// The host's name.
         host: String,
+        /// Whether it is this machine.
+        here: bool,
         /// The user.
         user: String,
         /// What sudo, or the lack of it, said; safe to show.
@@ -258,8 +265,10 @@ impl Diagnose for InstallError {
             Self::NoAnswer { step, .. } if step == AT_THE_START => {
                 Some("its login shell must be able to run `sh`, with dd and eval, and no ForceCommand in between".into())
             }
-            // By the shell or by `env`.
-            Self::Sudo { host, said, .. } if said.contains("not found") || said.starts_with("env: ") => {
+            Self::Sudo { here: true, said, .. } if is_missing(said) => Some(
+                "install sudo, or run `systemctl enable --now certfleet-local.socket`, or certfleet as root".into(),
+            ),
+            Self::Sudo { host, said, .. } if is_missing(said) => {
                 Some(format!("install sudo there, or set `user = \"root\"` in [host.{host}]"))
             }
             Self::Sudo { host, user, .. } => Some(format!(
