@@ -178,7 +178,9 @@ impl Output {
             );
         }
         let (lets, what) = match host.receiver {
-            true => (receiver::sudoers_line(&host.user), "it may run this program as root, and nothing else"),
+            true => {
+                (receiver::sudoers_lines(&host.user), "it may run this program as root, and nothing else")
+            }
             false => (sudoers_line(&host.user), "it is root in all but name then"),
         };
         let sudoers = host.sudo.then_some(lets);

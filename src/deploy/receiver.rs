@@ -48,9 +48,14 @@ pub fn options(host: &Host) -> String {
     format!("restrict,command=\"{sudo}{PROGRAM}\"")
 }
 
-/// The line of a sudoers file that lets a user run the receiver, without arguments, and nothing else.
-pub fn sudoers_line(user: &str) -> String {
-    format!("{user} ALL=(root) NOPASSWD: {PROGRAM} \"\"")
+/// The lines of a sudoers file that let a user run the receiver, without arguments, and nothing else.
+///
+/// Where sudoers has no `secure_path`, sudo hands on the user's own PATH, and the programs in it would be run as root.
+pub fn sudoers_lines(user: &str) -> String {
+    format!(
+        "Defaults!{PROGRAM} env_reset, secure_path=\"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\"\n\
+         {user} ALL=(root) NOPASSWD: {PROGRAM} \"\""
+    )
 }
 
 /// What certs.toml asks a host to allow, as its configuration.

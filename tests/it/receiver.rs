@@ -3,6 +3,7 @@
 mod compared;
 mod killed;
 mod kinds;
+mod sudo;
 mod thief;
 
 use std::fs;

@@ -117,6 +117,11 @@ pub(crate) fn ssh() -> Result<Program, String> {
     find_or_fetch("ssh", "openssh-client", "usr/bin/ssh")
 }
 
+/// What makes users root.
+pub(crate) fn sudo() -> Result<Program, String> {
+    find_or_fetch("sudo", "sudo", "usr/bin/sudo")
+}
+
 /// The library that gives a program, and no other, another time.
 pub(crate) fn faketime() -> Result<PathBuf, String> {
     let file = format!("usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", env::consts::ARCH);
