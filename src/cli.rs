@@ -24,10 +24,11 @@ mod select;
 mod unit_failed;
 
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -236,7 +237,13 @@ pub fn main_from(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
     let exit = runtime.block_on(run(cli, journal)).unwrap_or_else(refused);
     // A resolver thread of the system may still be waiting for a dead server: nobody waits for it.
     runtime.shutdown_background();
-    exit.into()
+    match exit {
+        Exit::Verdict(_) => exit,
+        // What was asked for is nowhere.
+        _ if UNWRITTEN.load(Ordering::Relaxed) => Exit::Failed,
+        exit => exit,
+    }
+    .into()
 }
 
 async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
@@ -371,14 +378,22 @@ fn wait(text: &str) -> Result<Duration, String> {
     time.try_into().map_err(|_| "a time cannot be negative".to_owned())
 }
 
+/// Whether data is lost that was to be on standard output.
+static UNWRITTEN: AtomicBool = AtomicBool::new(false);
+
 /// Data, on standard output. A reader that has gone away wants no more of it.
 fn put(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    let mut out = io::stdout().lock();
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        UNWRITTEN.store(true, Ordering::Relaxed);
+        complain(&format!("error: standard output cannot be written\n  cause: {error}"));
+    }
 }
 
 /// All else, on standard error.
 fn complain(text: &str) {
-    let mut error = std::io::stderr().lock();
+    let mut error = io::stderr().lock();
     let _ = writeln!(error, "{text}");
 }

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use crate::kind::Kind;
 use crate::model::name::DnsAccountName;
 use crate::model::state::Proof;
+use crate::secret::Secret;
 
 pub mod acme_dns;
 mod bearer;
@@ -73,6 +74,8 @@ pub struct Account {
     pub name: DnsAccountName,
     /// What writes the records.
     pub provider: Arc<dyn Provider>,
+    /// The secrets that the provider is going to read.
+    pub secrets: Vec<Secret>,
     /// The time to live of the records, in seconds.
     pub ttl: u32,
     /// Who is asked whether a record has arrived.

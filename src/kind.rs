@@ -119,6 +119,11 @@ impl<'a> Context<'a> {
         self.found.borrow_mut().keys.secrets.push((self.line(at), key.to_owned(), secret.clone()));
     }
 
+    /// The secrets that the file named so far.
+    pub fn secrets(&self) -> Vec<Secret> {
+        self.found.borrow().keys.secrets.iter().map(|(_, _, secret)| secret.clone()).collect()
+    }
+
     /// The folder that relative paths start at.
     pub fn base(&self) -> &Path {
         self.base

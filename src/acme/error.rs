@@ -416,6 +416,10 @@ impl Diagnose for Error {
             "acme.untrusted" => Some(format!(
                 "if the CA is a private one, set `issuer.{issuer}.directory-ca` to the PEM file of its root"
             )),
+            "acme.unreachable" | "acme.timeout" | "acme.server-error" => Some(format!(
+                "see whether the CA is down (its status page) or the way to it (`curl` from here); with a second \
+                 one, `issuer = [\"{issuer}\", …]`, that is asked meanwhile"
+            )),
             "acme.account-unknown" => Some(format!(
                 "if the CA lost it, run `certfleet account register {issuer} --replace`; CAA records that name the old account must follow"
             )),

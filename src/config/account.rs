@@ -57,7 +57,9 @@ pub(super) fn read(name: DnsAccountName, mut section: Section<'_>) -> Option<Acc
         section.mistake(provider.span(), format!("unknown provider {}", quoted(provider.get_ref())), remedy);
         return None;
     };
+    let before = section.context().secrets().len();
     let provider = (kind.build)(&mut section);
+    let secrets = section.context().secrets().split_off(before);
     section.finish();
     let provider = provider?;
     Some(Account {
@@ -67,6 +69,7 @@ pub(super) fn read(name: DnsAccountName, mut section: Section<'_>) -> Option<Acc
         authoritative,
         propagation_timeout: timeout.unwrap_or_else(|| provider.propagation_timeout()),
         provider,
+        secrets,
         propagation_delay: delay,
     })
 }

@@ -6,7 +6,7 @@ use super::protocol::{Malformed, Record};
 use super::{Bundle, Deployed, NotProven, Proof, PutBack};
 pub use not_installed::{NotInstalled, Said, Seen};
 
-use crate::model::desired::Host;
+use crate::model::desired::{Host, Layout};
 use crate::model::name::CertName;
 use crate::model::problem::Problem;
 
@@ -269,15 +269,29 @@ impl Outcome {
                 Ok(Deployed::Failed { problem: not_served(certificate, version, host, false, &seen) })
             }
             _ => {
+                let lines = lines(host, &certificate);
                 let error = NotInstalled::Unused {
                     certificate,
                     host: name.clone(),
                     directory: host.directory.clone(),
+                    lines,
                     seen: Seen::of(&seen),
                 };
                 Ok(Deployed::Pending { problem: Problem::of(&error) })
             }
         }
+    }
+}
+
+/// What the configuration of a host's web server has to say to use a certificate.
+fn lines(host: &Host, certificate: &CertName) -> String {
+    let at = format!("{}/{certificate}", host.directory.trim_end_matches('/'));
+    match (host.layout, host.files.as_slice()) {
+        (Layout::Include, _) => format!("include {at}.conf;"),
+        (Layout::Directory, []) => {
+            format!("ssl_certificate {at}/fullchain.pem; ssl_certificate_key {at}/privkey.pem;")
+        }
+        (Layout::Directory, [file, ..]) => format!("{at}/{}", file.name),
     }
 }
 

@@ -137,6 +137,11 @@ impl Diagnose for Error {
             Self::Rejected { .. } => {
                 "the log of the name server says why; often it may not write in its zone directory".to_owned()
             }
+            Self::ServerAddress { .. } => "correct `server` of the dns account".to_owned(),
+            Self::Connect { .. } | Self::Broken { .. } | Self::Timeout { .. } => {
+                "see whether it runs and takes updates over TCP from this machine; `server` of the dns account says where"
+                    .to_owned()
+            }
             _ => return None,
         })
     }

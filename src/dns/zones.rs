@@ -205,6 +205,7 @@ mod tests {
             check: PropagationCheck::Off,
             authoritative: Vec::new(),
             propagation_timeout: Duration::ZERO,
+            secrets: Vec::new(),
             propagation_delay: Duration::ZERO,
         };
         (notes, Arc::new(account), Zones::new())

@@ -67,7 +67,8 @@ impl Finding {
 
     fn of(standing: Standing, subject: impl Into<String>, problem: Problem) -> Self {
         let what = problem.one_line();
-        Self { standing, subject: subject.into(), what, hint: problem.hint, code: Some(problem.code) }
+        let hint = problem.hint.unwrap_or_else(|| format!("README says what `{}` means", problem.code));
+        Self { standing, subject: subject.into(), what, hint: Some(hint), code: Some(problem.code) }
     }
 
     fn failed(subject: impl Into<String>, error: &dyn Diagnose) -> Self {

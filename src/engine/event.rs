@@ -21,6 +21,9 @@ pub enum Event {
     Locked(CertName, String),
     /// A certificate is being issued.
     Issuing(CertName, IssuerName, Because),
+    /// A certificate is issued because somebody asked, although its newest version is in the store and not on
+    /// these hosts.
+    DeployWouldDo(CertName, VersionNumber, Vec<HostName>),
     /// An issuer failed, and the next of the list is asked.
     NextIssuer(CertName, Problem),
     /// How far its order is.
@@ -87,6 +90,8 @@ pub struct Summary {
     pub issued: Vec<(CertName, VersionNumber, Timestamp)>,
     /// What is now served where, and the addresses where that was seen; none when it is not to be probed.
     pub served: Vec<(CertName, HostName, VersionNumber, Vec<SocketAddr>)>,
+    /// What visitors would not trust of it, and why.
+    pub untrusted: Vec<(CertName, HostName, String)>,
     /// What was installed but is not used yet.
     pub pending: Vec<(CertName, HostName, Problem)>,
     /// What was found on disks that is not what we installed, in words.

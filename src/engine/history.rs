@@ -110,6 +110,7 @@ impl Told {
             | Event::NotNoted(_)
             | Event::Oddity(_)
             | Event::Deploying(..)
+            | Event::DeployWouldDo(..)
             | Event::Ending => return None,
         })
     }

@@ -20,6 +20,7 @@ use crate::model::plan::{Action, Because, Deploying, Issuing, Request, plan};
 use crate::model::problem::{Diagnose, Problem};
 use crate::model::schedule::{self, NextAttempt};
 use crate::model::state::{CertState, Failure, OpenOrder, Reason, State, Version};
+use crate::secret::Secret;
 use crate::store::{CertLock, SaveError, VersionFiles};
 
 /// For one order, from the first request to the certificate; the CA's own steps have shorter ones.
@@ -194,8 +195,24 @@ impl Attempt<'_> {
             lock(&self.known).order = None;
             return Ok(None);
         }
+        self.read_secrets()?;
         let key_pem = blocking(|| self.new_key(issuer))?;
         self.order(&ca, issuer, key_pem, None).await.map(Some)
+    }
+
+    /// Without the secrets of its DNS account the order would be spent in vain. A program is not run twice.
+    fn read_secrets(&self) -> Result<(), Error> {
+        let account = self.engine.account(&self.certificate.dns);
+        let secrets = account.iter().flat_map(|account| &account.secrets);
+        let read = |secret: &Secret| match secret {
+            Secret::Command(_) => Ok(()),
+            secret => secret.read().map(drop),
+        };
+        blocking(|| secrets.into_iter().try_for_each(read)).map_err(|source| Error::Secret {
+            certificate: self.name().clone(),
+            account: self.certificate.dns.clone(),
+            source,
+        })
     }
 
     async fn order(

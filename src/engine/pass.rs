@@ -15,7 +15,9 @@ use super::apart::Apart;
 use super::{Engine, Event, Summary, deploy, issue, look};
 use crate::model::name::{CertName, HostName, IssuerName, VersionNumber};
 use crate::model::observed::{Look, Observed};
-use crate::model::plan::{Action, Begun, Deploying, Install, Issuing, Plan, Request, Waiting, plan};
+use crate::model::plan::{
+    Action, Because, Begun, Deploying, Install, Issuing, Plan, Request, Waiting, plan, undeployed,
+};
 use crate::model::problem::Problem;
 use crate::model::state::State;
 
@@ -216,6 +218,9 @@ impl<'a> Pass<'a> {
         if let Some(facts) = facts {
             self.state.hosts.entry(host.clone()).or_default().insert(certificate.clone(), facts);
         }
+        if let (deploy::Result::Served, Some(why)) = (&result, looks.iter().find_map(Look::distrust)) {
+            self.summary.untrusted.push((certificate.clone(), host.clone(), why.to_owned()));
+        }
         let mut seen: Vec<SocketAddr> = looks.iter().map(|look| look.address).collect();
         seen.dedup();
         if !looks.is_empty() {
@@ -265,6 +270,9 @@ impl<'a> Pass<'a> {
                 && self.tried_issuing.insert((certificate.clone(), issuer.clone()))
             {
                 self.issuing.insert(certificate.clone());
+                if because == Because::Forced {
+                    self.tell_undeployed(&certificate);
+                }
                 let (engine, request) = (Arc::clone(self.engine), Arc::clone(self.request));
                 engine.tell(Event::Issuing(certificate.clone(), issuer, because));
                 self.running.push(Box::pin(self.work.begin(async move {
@@ -272,6 +280,15 @@ impl<'a> Pass<'a> {
                     Done::Issued(certificate, Box::new(outcome))
                 })));
             }
+        }
+    }
+
+    /// What is asked for may be there already, in the store.
+    fn tell_undeployed(&self, name: &CertName) {
+        let certificate = &self.engine.config.desired.certificates[name];
+        if let Some((version, hosts)) = undeployed(certificate, &self.state, Timestamp::now()) {
+            let hosts = hosts.into_iter().cloned().collect();
+            self.engine.tell(Event::DeployWouldDo(name.clone(), version, hosts));
         }
     }
 

@@ -62,7 +62,7 @@ pub fn nobody_serves(host: &str) -> Option<&'static str> {
         let last = host.rsplit('.').next().unwrap_or_default();
         let number = last.strip_prefix("0x").map_or_else(
             || !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()),
-            |hex| hex.bytes().all(|b| b.is_ascii_hexdigit()),
+            |hex| !hex.is_empty() && hex.bytes().all(|b| b.is_ascii_hexdigit()),
         );
         return number
             .then_some("it is a number that is no address: write four numbers with dots, or a name");

@@ -21,7 +21,7 @@ use super::name::{CertName, HostName};
 pub use condition::{Condition, conditions};
 pub use expiry::{level_of, limits};
 pub use finding::{Circumstances, Ending, Finding, findings};
-pub use ladder::{next_step, step};
+pub use ladder::{next_step, over_at, step};
 pub use letters::{delivered, due_letters, failed, next_letter, reached};
 pub use memory::{Ack, AckError, Affected, Alert, Letter, Memory, OffClock, Told, Trouble};
 pub use watching::{JOURNAL, compared};

@@ -43,6 +43,16 @@ pub struct Look {
     pub seen: Seen,
 }
 
+impl Look {
+    /// Why a visitor would not trust what was seen; `None` where it is trusted, or nothing was seen.
+    pub fn distrust(&self) -> Option<&str> {
+        match &self.seen {
+            Seen::Serving(served) => served.distrust.as_deref(),
+            Seen::Unreachable(_) => None,
+        }
+    }
+}
+
 /// What a look found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -7,6 +7,7 @@ mod place;
 mod request;
 mod rollout;
 mod turn;
+mod undeployed;
 mod waiting;
 mod words;
 
@@ -27,6 +28,7 @@ pub use request::{Deploying, Issuing, Request};
 pub use rollout::Begun;
 pub(super) use rollout::{Rolling, decisions};
 pub(super) use turn::failing;
+pub use undeployed::undeployed;
 pub use waiting::{Stop, Waiting};
 pub use words::minute;
 

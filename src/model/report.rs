@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 pub use alerts::{Acknowledged, AlertReport};
+pub(in crate::model) use host::trusted_by;
 pub use standing::{HostStanding, Standing};
 pub use urgency::{End, Numbers};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::model::alert::{Alert, Level, Memory, next_step};
+use crate::model::alert::{Alert, Level, Memory, next_step, over_at};
 use crate::model::plan::minute;
 use crate::model::problem::Problem;
 
@@ -66,6 +66,14 @@ pub fn alerts_text(memory: &Memory, order: &[String], now: Timestamp) -> String 
     for (id, alert) in sorted(memory) {
         let _ = writeln!(text, "{id}  {}  {}", level(alert.worst()), alert.title);
         let _ = writeln!(text, "        {} since {}", alert.code, minute(alert.since));
+        if let (Some(gone), Some(over)) = (alert.gone, over_at(alert)) {
+            let (gone, over) = (minute(gone), minute(over));
+            let _ = writeln!(
+                text,
+                "        gone since {gone}; it came back before: over if it stays away until {over}"
+            );
+            continue;
+        }
         for affected in alert.affected.iter().skip(usize::from(alert.affected.len() == 1)).take(NAMED) {
             let _ = writeln!(text, "        - {}", affected.subject.text);
         }
@@ -103,7 +111,8 @@ pub fn alerts_text(memory: &Memory, order: &[String], now: Timestamp) -> String 
     if text.is_empty() {
         text.push_str("nothing is wrong\n");
     }
-    if let Some(next) = next_step(memory, order, now).filter(|next| *next > now) {
+    let so = memory.open().any(|(_, alert)| alert.gone.is_none());
+    if let Some(next) = next_step(memory, order, now).filter(|next| so && *next > now) {
         let _ = writeln!(text, "told again from {} on, if it is still so", minute(next));
     }
     let over = memory
@@ -137,6 +146,7 @@ pub fn alerts_json(memory: &Memory, order: &[String], now: Timestamp) -> Value {
             "code": alert.code,
             "level": alert.worst(),
             "since": alert.since,
+            "gone-since": alert.gone,
             "title": alert.title,
             "subjects": alert.affected.iter().map(|affected| json!({
                 "certificate": affected.subject.certificate,
@@ -175,3 +185,36 @@ fn level(level: Level) -> &'static str {
 
 /// How many of the things that an alert is about are named.
 const NAMED: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_is_not_listed_as_something_to_do() {
+        let memory: Memory = serde_json::from_value(json!({ "alerts": { "a1b2c3": {
+            "cause": "host.foreign",
+            "code": "host.foreign",
+            "since": "2026-11-23T18:12:20Z",
+            "title": "`web1` serves a certificate for `shop` that is not ours",
+            "affected": [],
+            "remedy": "run `certfleet deploy shop --host web1 --force` to replace it",
+            "told": {},
+            "gone": "2026-11-23T18:12:55Z",
+            "over": false,
+            "returns": 1,
+        } } }))
+        .unwrap();
+        let text = alerts_text(&memory, &["chat".to_owned()], "2026-11-23T18:30:00Z".parse().unwrap());
+        assert!(
+            text.contains(
+                "gone since 2026-11-23 18:12 UTC; it came back before: over if it stays away until 2026-11-23 20:12 UTC"
+            ),
+            "{text}"
+        );
+        assert!(
+            !text.contains("do: ") && !text.contains("takes it on") && !text.contains("still so"),
+            "{text}"
+        );
+    }
+}

@@ -94,6 +94,7 @@ fn level(event: &Event) -> Level {
         | Event::NotNoted(_)
         | Event::Oddity(_) => Level::WARN,
         Event::Issued(..)
+        | Event::DeployWouldDo(..)
         | Event::Served(..)
         | Event::Revoked(..)
         | Event::OrderOver(_)
@@ -116,6 +117,7 @@ fn fields(event: &Event) -> Fields<'_> {
     match event {
         Event::Locked(name, _)
         | Event::Issuing(name, ..)
+        | Event::DeployWouldDo(name, ..)
         | Event::Step(name, _)
         | Event::OtherChain(name, ..)
         | Event::Revoked(name, ..)

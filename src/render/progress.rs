@@ -10,6 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::problem;
 use super::rehearsal::{HOST_TESTED, tried_words};
 use crate::engine::{Event, Listener, Step};
+use crate::model::name::HostName;
 use crate::model::plan::minute;
 use crate::model::problem::{Problem, Retry};
 
@@ -134,6 +135,11 @@ pub(super) fn line(event: &Event) -> Option<Line> {
         Event::Issuing(name, issuer, because) => {
             Line::Doing(name.to_string(), format!("issuing by {issuer}, {because}"))
         }
+        Event::DeployWouldDo(name, version, hosts) => Line::Said(format!(
+            "note: {name} version {version} is in the store and not served yet by {}: `certfleet deploy {name}` \
+             would do, without a new order",
+            some_of(hosts)
+        )),
         Event::NextIssuer(name, why) => {
             Line::Said(problem(why, Some(&format!("the next issuer of `{name}` is asked"))))
         }
@@ -238,6 +244,14 @@ fn step_words(step: Step) -> String {
 
 fn failed_deploy(why: &Problem) -> String {
     problem(why, Some("the version stays in the store; every pass tries again, without a new order"))
+}
+
+/// Two of them are named, the rest is counted.
+fn some_of(hosts: &[HostName]) -> String {
+    match hosts {
+        [first, second, _, others @ ..] => format!("{first}, {second} and {} more", others.len() + 1),
+        hosts => hosts.iter().map(HostName::as_str).collect::<Vec<_>>().join(" and "),
+    }
 }
 
 fn seconds(time: Duration) -> String {

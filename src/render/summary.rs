@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::waiting_json;
 use crate::engine::Summary;
-use crate::model::name::CertName;
+use crate::model::name::{CertName, HostName};
 use crate::model::plan::{Waiting, minute};
 use crate::model::problem::Problem;
 use crate::model::report::days_left;
@@ -88,6 +88,10 @@ fn happened(summary: &Summary, now: Timestamp) -> BTreeMap<&CertName, Block> {
         };
         blocks.entry(name).or_default().lines.push(line);
     }
+    for (name, host, why) in &summary.untrusted {
+        let line = format!("{name} on {host}: warning: visitors would not trust it: {why}");
+        blocks.entry(name).or_default().lines.push(line);
+    }
     for (name, host, problem) in &summary.pending {
         let line = format!("{name} on {host}: installed, not in use: {}", problem.one_line());
         let lines = &mut blocks.entry(name).or_default().lines;
@@ -148,11 +152,14 @@ fn add_waiting<'a>(summary: &'a Summary, blocks: &mut BTreeMap<&'a CertName, Blo
                 && matches!(waiting, Waiting::Backoff(_, _, _, of) | Waiting::NeedsChange(_, of) if of == problem)
         })
     };
+    let pending =
+        |name: &CertName, host: &HostName| summary.pending.iter().any(|(of, at, _)| of == name && at == host);
     let mut idle = Vec::new();
     for waiting in &summary.waiting {
         let name = waiting.certificate();
         match waiting {
             Waiting::NotDue(..) => idle.push(waiting),
+            Waiting::Pending(name, host) if pending(name, host) => {}
             waiting if told(waiting) => {}
             waiting => {
                 let block = blocks.entry(name).or_default();
@@ -247,6 +254,9 @@ pub fn summary_json(summary: &Summary, now: Timestamp) -> Value {
         "served": summary.served.iter().map(|(name, host, version, places)| {
             json!({ "certificate": name, "host": host, "version": version, "addresses": places })
         }).collect::<Vec<_>>(),
+        "untrusted": summary.untrusted.iter().map(|(name, host, why)| {
+            json!({ "certificate": name, "host": host, "why": why })
+        }).collect::<Vec<_>>(),
         "pending": summary.pending.iter().map(|(name, host, why)| {
             json!({ "certificate": name, "host": host, "problem": problem(why) })
         }).collect::<Vec<_>>(),
@@ -333,6 +343,20 @@ b.test: FAILED: cannot issue `b.test`: no answer
 c.test: not done, locked by process 7 (renewing)
 d.test: not due, renews 1970-04-01 00:00 UTC (share of its life left)
 "
+        );
+    }
+
+    #[test]
+    fn what_nothing_uses_yet_is_said_once() {
+        let (name, host): (_, HostName) = (name("a.test"), "sally".parse().unwrap());
+        let summary = Summary {
+            pending: vec![(name.clone(), host.clone(), trouble("nothing uses it"))],
+            waiting: vec![Waiting::Pending(name, host)],
+            ..Summary::default()
+        };
+        assert_eq!(
+            summary_text(&summary, at(0)),
+            "  a.test on sally: installed, not in use: nothing uses it: no answer\n    hint: look at it\n"
         );
     }
 

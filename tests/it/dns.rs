@@ -82,6 +82,7 @@ fn account(provider: impl Provider + 'static, authoritative: Vec<SocketAddr>) ->
         check: PropagationCheck::Authoritative,
         authoritative,
         propagation_timeout: Duration::from_secs(10),
+        secrets: Vec::new(),
         propagation_delay: Duration::ZERO,
     }
 }

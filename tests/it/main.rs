@@ -12,6 +12,7 @@ mod channels;
 mod chaos;
 mod check;
 mod config;
+mod contract;
 mod daemon;
 mod deploy;
 mod dns;

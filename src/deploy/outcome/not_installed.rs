@@ -114,6 +114,8 @@ pub enum NotInstalled {
         host: String,
         /// The host's `directory`.
         directory: String,
+        /// What its web server's configuration has to say.
+        lines: String,
         /// What was seen.
         #[source]
         seen: Seen,
@@ -192,10 +194,7 @@ impl Diagnose for NotInstalled {
             Self::NotServed { host, .. } => format!(
                 "look which server block answers there; if it is another machine's, set `verify` in [host.{host}]"
             ),
-            Self::Unused { certificate, directory, .. } => format!(
-                "name it in the web server's configuration: ssl_certificate {directory}/{certificate}/fullchain.pem; \
-                 ssl_certificate_key {directory}/{certificate}/privkey.pem;"
-            ),
+            Self::Unused { lines, .. } => format!("name it in the web server's configuration: {lines}"),
             Self::NothingRuns { .. } => "start it; it will find the new certificate".to_owned(),
             Self::Newer { certificate, host, .. } => format!(
                 "does another certfleet deploy there, or is the store an old copy? to replace it: certfleet deploy \

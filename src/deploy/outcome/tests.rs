@@ -1,6 +1,7 @@
 //! Outcomes of transactions as judged.
 
 use super::*;
+use crate::model::desired::MadeFile;
 use crate::model::name::{Fingerprint, VersionNumber};
 use crate::model::problem::{Blame, Retry};
 use std::time::Duration;
@@ -115,4 +116,22 @@ fn every_bundle_has_exactly_one_record_and_versions_are_words() {
     assert!(of(&[record("installed", "b.org", "2-00000000")]).is_err());
     assert!(of(&[record("switched", "a.org", "../../etc")]).is_err());
     assert!(of(&[record("improved", "a.org", "2-00000000")]).is_err());
+}
+
+#[test]
+fn what_nothing_uses_is_named_as_its_host_has_it() {
+    let hint = |host: &Host| {
+        let first = Outcome::Installed { installed: "2-00000000".to_owned() };
+        match first.judge(host, &bundle(), &Reload::Done, Err(NotProven::Unused(seen()))) {
+            Ok(Deployed::Pending { problem }) => problem.hint.unwrap(),
+            _ => panic!("it is used"),
+        }
+    };
+    let usual = host();
+    assert!(hint(&usual).ends_with("ssl_certificate_key /live/a.org/privkey.pem;"), "{}", hint(&usual));
+    let include = Host { layout: Layout::Include, ..host() };
+    assert!(hint(&include).ends_with("configuration: include /live/a.org.conf;"), "{}", hint(&include));
+    let file = MadeFile { name: "combined.pem".to_owned(), parts: Vec::new() };
+    let combined = Host { files: vec![file], ..host() };
+    assert!(hint(&combined).ends_with("configuration: /live/a.org/combined.pem"), "{}", hint(&combined));
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::acme;
-use crate::model::name::CertName;
+use crate::model::name::{CertName, DnsAccountName};
 use crate::model::problem::{Blame, Diagnose, Retry};
+use crate::secret::SecretError;
 use crate::store::{LoadError, LockError, SaveError};
 
 /// Why an attempt failed.
@@ -13,6 +14,19 @@ pub(in crate::engine) enum Error {
     /// The CA's side.
     #[error("cannot issue `{0}`")]
     Acme(CertName, #[source] acme::Error),
+    /// Reading a secret of the DNS account, before anything is asked of the CA.
+    #[error(
+        "cannot issue `{certificate}`: no challenge could be answered, a secret of `[dns.{account}]` cannot be read"
+    )]
+    Secret {
+        /// The certificate.
+        certificate: CertName,
+        /// The account.
+        account: DnsAccountName,
+        /// Why.
+        #[source]
+        source: SecretError,
+    },
     /// Making the key.
     #[error("cannot make a key for `{0}`")]
     Key(CertName, #[source] acme::KeyError),
@@ -45,7 +59,8 @@ impl Error {
         match self {
             Self::Acme(_, error) => error.is_of_the_issuer(),
             Self::Ca(_, error) => error.is_of_the_issuer(),
-            Self::Key(..)
+            Self::Secret { .. }
+            | Self::Key(..)
             | Self::Deadline { .. }
             | Self::Save(..)
             | Self::Keep(..)
@@ -59,6 +74,7 @@ impl Diagnose for Error {
     fn code(&self) -> &'static str {
         match self {
             Self::Acme(_, error) => error.code(),
+            Self::Secret { .. } => "dns.secret",
             Self::Key(_, error) => error.code(),
             Self::Ca(_, error) => error.code(),
             Self::Deadline { .. } => "acme.timeout",
@@ -71,6 +87,7 @@ impl Diagnose for Error {
     fn blame(&self) -> Blame {
         match self {
             Self::Acme(_, error) => error.blame(),
+            Self::Secret { source, .. } => source.blame(),
             Self::Key(_, error) => error.blame(),
             Self::Ca(_, error) => error.blame(),
             Self::Deadline { .. } => Blame::Issuer,
@@ -91,6 +108,7 @@ impl Diagnose for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Acme(_, error) => error.hint(),
+            Self::Secret { source, .. } => source.hint(),
             Self::Key(_, error) => error.hint(),
             Self::Ca(_, error) => error.hint(),
             Self::Deadline { .. } => None,

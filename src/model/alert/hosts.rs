@@ -11,7 +11,7 @@ use crate::model::disk::Lies;
 use crate::model::name::HostName;
 use crate::model::observed::{Look, Seen, Served};
 use crate::model::plan::minute;
-use crate::model::report::{CertReport, HostReport, HostStanding};
+use crate::model::report::{CertReport, HostReport, HostStanding, trusted_by};
 use crate::model::state::{CertState, HostFacts};
 
 /// For so long a host may lag behind: a pass is under way, or its web server is slow.
@@ -321,10 +321,7 @@ impl Place<'_> {
             patience: LAG,
             reason: why,
             next: Some("nothing changes by itself".to_owned()),
-            remedy: Some(format!(
-                "if [issuer.{}] is a staging CA, change `issuer` to the real one; if its roots are your own, set `roots`",
-                self.certificate.issuer
-            )),
+            remedy: Some(trusted_by(&self.certificate.issuer)),
             ..found
         })
     }

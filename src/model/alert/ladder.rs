@@ -91,8 +91,8 @@ pub fn step(memory: &mut Memory, conditions: Vec<Condition>, order: &[String], s
 /// When [`step`] may have something new to say, though nothing changes but the time.
 pub fn next_step(memory: &Memory, order: &[String], now: Timestamp) -> Option<Timestamp> {
     let of_alert = |alert: &Alert| -> Option<Timestamp> {
-        if let Some(gone) = alert.gone {
-            return (!alert.over).then(|| after(gone, linger(alert.returns)));
+        if alert.gone.is_some() {
+            return over_at(alert).filter(|_| !alert.over);
         }
         let level = alert.level()?;
         let again = reach(alert, level, order, &memory.troubles, now).into_iter().map(|channel| {
@@ -105,6 +105,11 @@ pub fn next_step(memory: &Memory, order: &[String], now: Timestamp) -> Option<Ti
         again.chain(escalates).min()
     };
     memory.alerts.values().filter_map(of_alert).min()
+}
+
+/// When an alert of what is gone is over, if that stays away.
+pub fn over_at(alert: &Alert) -> Option<Timestamp> {
+    alert.gone.map(|gone| after(gone, linger(alert.returns)))
 }
 
 /// The channels that are to know of an alert, as bad as it is, by now.
@@ -224,7 +229,7 @@ impl Alert {
 fn announce_ends(memory: &mut Memory, now: Timestamp) {
     let mut posts: Vec<(String, Notice)> = Vec::new();
     for (id, alert) in &mut memory.alerts {
-        let stays_away = alert.gone.is_some_and(|gone| after(gone, linger(alert.returns)) <= now);
+        let stays_away = over_at(alert).is_some_and(|at| at <= now);
         if alert.over || !stays_away {
             continue;
         }

@@ -10,6 +10,7 @@ use super::{
     AddressReport, HostReport, HostStanding, PENDING, ProblemReport, Serving, days_left, ends, problem_report,
 };
 use super::{drift, held};
+use crate::model::name::IssuerName;
 use crate::model::observed::{Look, Seen, Served};
 use crate::model::plan::{Place, Waiting, minute};
 use crate::model::state::HostFacts;
@@ -80,7 +81,7 @@ fn host_problem(
     now: Timestamp,
 ) -> Option<ProblemReport> {
     if standing == HostStanding::Serving {
-        return drift::on_disk(place, waiting);
+        return untrusted_problem(place, now).or_else(|| drift::on_disk(place, waiting));
     }
     let (name, host) = (&place.certificate.name, place.host);
     let stays = Some(format!("nothing is changed on `{host}`"));
@@ -113,6 +114,28 @@ fn host_problem(
             .or_else(|| drift::on_disk(place, waiting))
             .or_else(|| seen_problem(place, worst, standing)),
     }
+}
+
+/// It is the newest version, and visitors see an error nevertheless.
+fn untrusted_problem(place: &Place<'_>, now: Timestamp) -> Option<ProblemReport> {
+    let mut seen = place.looks.iter().filter_map(served);
+    let served = seen.find(|served| served.distrust.is_some() && served.not_after > now)?;
+    let (name, host, why) = (&place.certificate.name, place.host, served.distrust.as_ref()?);
+    Some(ProblemReport {
+        code: "served.untrusted".into(),
+        message: format!(
+            "`{host}` serves the newest version of `{name}`, and visitors would not trust it: {why}"
+        ),
+        next: Some("nothing changes by itself".into()),
+        hint: Some(trusted_by(&place.certificate.issuer)),
+    })
+}
+
+/// What makes certificates of an issuer trusted.
+pub(in crate::model) fn trusted_by(issuer: &IssuerName) -> String {
+    format!(
+        "if [issuer.{issuer}] is a staging CA, change `issuer` to the real one; if its roots are your own, set `roots`"
+    )
 }
 
 /// How deploying failed.
