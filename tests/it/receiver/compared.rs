@@ -25,7 +25,7 @@ fn check_says_which_line_there_does_not_fit() {
     let before = listing(&host.live, &[]);
 
     let found = checked(&config);
-    assert!(found.iter().all(|(standing, ..)| standing == "ok") && found.len() == 2, "{found:#?}");
+    assert!(found.iter().all(|(standing, ..)| standing == "pass") && found.len() == 2, "{found:#?}");
 
     let written = fs::read_to_string(&conf).unwrap();
     let live = host.live.display().to_string();
