@@ -129,7 +129,7 @@ enum Command {
     ///
     /// Reads every secret, asks the CAs for their directory and the time, writes a scratch TXT record for each
     /// certificate and removes it, looks at CAA records, logs in to every host, runs its config test (nothing is
-    /// loaded), and looks at what it serves. Makes the store if there is none. Ends with 1 if anything fails.
+    /// loaded), and looks at what it serves. Makes no store where there is none. Ends with 1 if anything fails.
     Check,
     /// Take over certbot's certificates, so that nothing is issued anew before its time
     ///
@@ -138,8 +138,8 @@ enum Command {
     Import(import::ImportArgs),
     /// What certificates exist on the hosts, whoever put them there; changes nothing
     ///
-    /// Reads `nginx -T` and the folders of certificates on each host. Only certificates leave the host, and of private
-    /// keys a hash of their public half.
+    /// Reads `nginx -T` and the folders of certificates on each host. Of private keys no more than a hash of their
+    /// public half leaves a host.
     Scan(scan::ScanArgs),
     /// Alerts: trying the channels, what is wrong now, taking it on
     #[command(subcommand)]

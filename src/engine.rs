@@ -10,11 +10,11 @@ mod apart;
 mod ca;
 mod check;
 mod clean;
+mod connections;
 mod credentials;
 pub mod daemon;
 mod deploy;
-mod door;
-mod doors;
+mod endpoint;
 mod event;
 mod history;
 mod import;
@@ -77,7 +77,7 @@ pub struct Engine {
     zones: Zones,
     orders: Semaphore,
     cas: Mutex<HashMap<(IssuerName, String), OpeningCa>>,
-    doors: doors::Doors,
+    connections: connections::Connections,
     /// What the last pass has learnt.
     left: Mutex<Option<Known>>,
 }
@@ -140,7 +140,7 @@ impl Engine {
             zones: Zones::new(),
             orders: Semaphore::new(ORDERS),
             cas: Mutex::default(),
-            doors: doors::Doors::default(),
+            connections: connections::Connections::default(),
             left: Mutex::default(),
         })
     }
@@ -190,7 +190,7 @@ impl Engine {
             // The work has let go of its locks; what was presented is in the journal.
             self.clean_up_everything(request).await;
         }
-        self.doors.close().await;
+        self.connections.close().await;
         summary.complete = request.is_complete() && !summary.interrupted;
         let (how, ended) = (self.listener.how(), Timestamp::now());
         match self.store.note_pass(how, ended, summary.complete) {

@@ -10,12 +10,17 @@ pub use connect::ConnectError;
 pub use put_back::NotPutBack;
 pub use stop::Stop;
 
-use super::protocol::{Malformed, NoRandomness, Record};
+use super::protocol::{AT_THE_START, Malformed, NoRandomness, Record};
 use crate::model::desired::Host;
 use crate::model::problem::{Blame, Diagnose};
 
 fn through(via: Option<&str>) -> String {
     via.map_or_else(String::new, |via| format!(": so was the one to `{via}`, through which it goes"))
+}
+
+/// Whether the shell, or `env`, says that there is no sudo.
+fn is_missing(said: &str) -> bool {
+    said.contains("not found") || said.starts_with("env: ")
 }
 
 /// The line of a sudoers file that lets a user run transactions. Whoever may run `sh` may do everything.
@@ -106,10 +111,12 @@ pub enum InstallError {
         step: String,
     },
     /// The command ended without an answer.
-    #[error("`{host}` gave no answer ({status}): {said}")]
+    #[error("`{host}` gave no answer ({status}, in {step}): {said}")]
     NoAnswer {
         /// The host's name.
         host: String,
+        /// The step it was in.
+        step: String,
         /// Whether it is this machine.
         here: bool,
         /// How the command ended.
@@ -122,6 +129,8 @@ pub enum InstallError {
     Sudo {
         /// The host's name.
         host: String,
+        /// Whether it is this machine.
+        here: bool,
         /// The user.
         user: String,
         /// What sudo, or the lack of it, said; safe to show.
@@ -250,14 +259,16 @@ impl Diagnose for InstallError {
             Self::NoCommand { user, .. } => Some(format!(
                 "sshd_config or authorized_keys allow `{user}` no commands (ForceCommand, internal-sftp)"
             )),
-            Self::NoAnswer { here: true, .. } => {
+            Self::NoAnswer { step, here: true, .. } if step == AT_THE_START => {
                 Some("/bin/sh must be able to run here, and have dd and eval".into())
             }
-            Self::NoAnswer { .. } => {
+            Self::NoAnswer { step, .. } if step == AT_THE_START => {
                 Some("its login shell must be able to run `sh`, with dd and eval, and no ForceCommand in between".into())
             }
-            // By the shell or by `env`.
-            Self::Sudo { host, said, .. } if said.contains("not found") || said.starts_with("env: ") => {
+            Self::Sudo { here: true, said, .. } if is_missing(said) => Some(
+                "install sudo, or run `systemctl enable --now certfleet-local.socket`, or certfleet as root".into(),
+            ),
+            Self::Sudo { host, said, .. } if is_missing(said) => {
                 Some(format!("install sudo there, or set `user = \"root\"` in [host.{host}]"))
             }
             Self::Sudo { host, user, .. } => Some(format!(
@@ -271,11 +282,11 @@ impl Diagnose for InstallError {
                     .into(),
             ),
             // A step is named as soon as our own commands run.
-            Self::Silent { step, .. } if step == super::protocol::AT_THE_START => Some(
+            Self::Silent { step, .. } if step == AT_THE_START => Some(
                 "does a login script there (`.bashrc`, `.profile`) read its input or start another shell, or sudo wait?"
                     .into(),
             ),
-            Self::Silent { .. } | Self::TooLong { .. } | Self::Lost { .. } => Some(
+            Self::NoAnswer { .. } | Self::Silent { .. } | Self::TooLong { .. } | Self::Lost { .. } => Some(
                 "once it has begun to switch the host goes on by itself; the answer is in \
                  .certfleet/.last-answer in its directory"
                     .into(),

@@ -299,10 +299,13 @@ impl Conversation {
         heard.lines().rev().find_map(|line| Some(plain(line.split_once(&mark)?.1)))
     }
 
-    /// The last that the host said, for want of an answer.
+    /// The last that the host said beside lines of ours, for want of an answer.
     pub(super) fn tail(&self) -> String {
-        let from = self.output.len().saturating_sub(300);
-        plain(&String::from_utf8_lossy(&self.output[from..]))
+        let heard = String::from_utf8_lossy(&self.output);
+        let others: Vec<&str> = heard.lines().filter(|line| !line.starts_with(&self.nonce)).collect();
+        let others = others.join(" ");
+        let from = others.chars().count().saturating_sub(300);
+        plain(&others.chars().skip(from).collect::<String>())
     }
 
     /// The records of the answer; `None` when there is none.

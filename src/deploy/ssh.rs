@@ -306,14 +306,21 @@ impl Exchange<'_> {
         let complaint = plain(&String::from_utf8_lossy(&self.complaint));
         // The sudoers line of a receiver is another: what is printed for it has all.
         if self.host.sudo && !self.host.receiver && InstallError::is_of_sudo(&complaint) {
-            return InstallError::Sudo { host: self.name(), user: self.host.user.clone(), said: complaint };
+            let (host, user, here) = (self.name(), self.host.user.clone(), self.host.local);
+            return InstallError::Sudo { host, here, user, said: complaint };
         }
         let tail = self.conversation.tail();
         let said = [complaint, tail].into_iter().find(|said| !said.is_empty());
         let said = said.unwrap_or_else(|| "it said nothing".to_owned());
         match self.host.receiver {
             true => InstallError::NoReceiver { host: self.name(), status, said },
-            false => InstallError::NoAnswer { host: self.name(), here: self.host.local, status, said },
+            false => InstallError::NoAnswer {
+                host: self.name(),
+                step: self.step(),
+                here: self.host.local,
+                status,
+                said,
+            },
         }
     }
 

@@ -458,6 +458,8 @@ install() {
     survey
     step 'comparing'
     while read -r one version force old links safety; do
+        # With hundreds of them on a slow disk somebody may wonder whether we live.
+        step "comparing $one"
         compare
     done <<END
 $found
@@ -777,7 +779,7 @@ switch() {
     for entry in $replace; do
         split "$entry"
         case $how in
-            take-over) take_over ;;
+            take-over) step "taking over $one" && take_over ;;
             missing) fix_links ;;
         esac && ready="$ready $entry" || refuse "$error"
     done

@@ -108,7 +108,7 @@ pub async fn check(config: Arc<Config>, stop: impl Future<Output = ()>) -> Vec<F
             findings.push(Finding::fail("everything else", "not tried: told to end", "run it again"));
         }
     }
-    engine.doors.close().await;
+    engine.connections.close().await;
     findings.extend(used.left());
     findings
 }

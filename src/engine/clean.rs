@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::apart::blocking;
 use super::{Engine, Event};
-use crate::dns::{Account, Change, PropagationCheck, TxtRecord, View};
+use crate::dns::{Account, Change, PropagationCheck, SharedError, TxtRecord, View};
 use crate::model::name::{CertName, DnsAccountName};
 use crate::model::plan::Request;
 use crate::model::problem::{Blame, Diagnose, Problem, Retry, plain};
@@ -36,6 +36,32 @@ impl Diagnose for NoAccount {
 
     fn retry(&self) -> Retry {
         Retry::AfterChange
+    }
+}
+
+/// One of them could not be removed.
+#[derive(Debug, thiserror::Error)]
+#[error("the challenge record at `{owner}` could not be removed")]
+struct NotRemoved {
+    owner: String,
+    source: SharedError,
+}
+
+impl Diagnose for NotRemoved {
+    fn code(&self) -> &'static str {
+        self.source.code()
+    }
+
+    fn blame(&self) -> Blame {
+        self.source.blame()
+    }
+
+    fn retry(&self) -> Retry {
+        self.source.retry()
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.source.hint()
     }
 }
 
@@ -115,7 +141,8 @@ impl Engine {
                     if let Err(error) = self.zones.change(account, Change::Remove(record)).await {
                         // What we may not remove we may not have set either: then it is not there.
                         if !(error.error().is_refusal() && self.is_nowhere(account, debt).await) {
-                            return Err(Problem::of(&error));
+                            let owner = plain(debt.owner.trim_end_matches('.'));
+                            return Err(Problem::of(&NotRemoved { owner, source: error }));
                         }
                     }
                 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::doors::keys_for;
+use super::connections::keys_for;
 use crate::config::Config;
 use crate::deploy::identity;
 use crate::model::name::HostName;

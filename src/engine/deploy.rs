@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use super::apart::blocking;
-use super::door::ABREAST;
+use super::endpoint::ABREAST;
 use super::{Engine, Event, lock};
 use crate::deploy::{self, Bundle, ConnectError, Deployed, NotProven, Proof, Prove, Session};
 use crate::model::desired::{Certificate, Host};
@@ -37,6 +37,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const WANTING: [&str; 5] =
     ["deploy.refused", "deploy.config-test", "deploy.reload", "deploy.not-served", "deploy.not-put-back"];
 
+/// Problems with which nobody got in to do anything on the host.
+const OUTSIDE: [&str; 6] =
+    ["ssh.", "store.", "deploy.sudo", "deploy.rights", "deploy.start", "deploy.no-answer"];
+
 /// What became of one install.
 pub(super) struct Outcome {
     pub(super) certificate: CertName,
@@ -54,7 +58,7 @@ impl Outcome {
         match &self.result {
             Result::Served | Result::Pending(_) => true,
             Result::Failed(problem) | Result::Unknown(problem) => {
-                !problem.code.starts_with("ssh.") && !problem.code.starts_with("store.")
+                !OUTSIDE.iter().any(|code| problem.code.starts_with(code))
             }
         }
     }
@@ -185,12 +189,12 @@ impl Engine {
 
     /// The connection to a host; one for all its transactions of a pass.
     pub(super) async fn session(&self, host: &Host) -> std::result::Result<Arc<Session>, Arc<ConnectError>> {
-        self.doors.session(&self.config, &self.config.ssh_identity(), host).await
+        self.connections.session(&self.config, &self.config.ssh_identity(), host).await
     }
 
     /// The session with the host that this one is reached through, if there is one.
     pub async fn way_to(&self, host: &Host) -> std::result::Result<Option<Arc<Session>>, ConnectError> {
-        self.doors.way_to(&self.config, &self.config.ssh_identity(), host).await
+        self.connections.way_to(&self.config, &self.config.ssh_identity(), host).await
     }
 
     pub(super) fn bundle(
@@ -339,7 +343,7 @@ struct Prover<'a> {
     /// How often in a row each name must be seen to serve what it should.
     times: u32,
     /// Where the host is looked at, each with the turns to look.
-    doors: OnceCell<Vec<(SocketAddr, Turns<'a>)>>,
+    endpoints: OnceCell<Vec<(SocketAddr, Turns<'a>)>>,
 }
 
 impl<'a> Prover<'a> {
@@ -356,17 +360,17 @@ impl<'a> Prover<'a> {
             before,
             seen: Mutex::default(),
             times,
-            doors: OnceCell::new(),
+            endpoints: OnceCell::new(),
         }
     }
 
-    async fn doors(&self, host: &Host) -> std::result::Result<&[(SocketAddr, Turns<'a>)], AddressError> {
+    async fn endpoints(&self, host: &Host) -> std::result::Result<&[(SocketAddr, Turns<'a>)], AddressError> {
         let look_up = || async {
             let addresses = probe::addresses(host).await?;
             let turns = || Turns::new(&self.engine.observer.looks, ABREAST);
             Ok(addresses.into_iter().map(|address| (address, turns())).collect())
         };
-        self.doors.get_or_try_init(look_up).await.map(Vec::as_slice)
+        self.endpoints.get_or_try_init(look_up).await.map(Vec::as_slice)
     }
 }
 
@@ -419,11 +423,13 @@ impl Prove for Prover<'_> {
         if certificate.verify_names.is_empty() {
             return Ok(Proof { addresses: Vec::new(), after: Duration::ZERO });
         }
-        let doors =
-            self.doors(host).await.map_err(|error| NotProven::Unreachable(Box::new(Problem::of(&error))))?;
+        let endpoints = self
+            .endpoints(host)
+            .await
+            .map_err(|error| NotProven::Unreachable(Box::new(Problem::of(&error))))?;
         let observer = &self.engine.observer;
         let roots = observer.roots(certificate);
-        let places: Vec<(SocketAddr, &Turns<'_>, &Domain)> = doors
+        let places: Vec<(SocketAddr, &Turns<'_>, &Domain)> = endpoints
             .iter()
             .flat_map(|(address, turns)| {
                 certificate.verify_names.iter().map(move |name| (*address, turns, name))

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
-use super::door::Door;
+use super::endpoint::Endpoint;
 use super::{Engine, StartError};
 use crate::config::Config;
 use crate::model::desired::Certificate;
@@ -100,13 +100,13 @@ impl Observer {
                     .collect();
             }
         };
-        let doors: Vec<(SocketAddr, Door)> =
-            addresses.into_iter().map(|address| (address, Door::new())).collect();
+        let endpoints: Vec<(SocketAddr, Endpoint)> =
+            addresses.into_iter().map(|address| (address, Endpoint::new())).collect();
         join_all(probed.into_iter().map(|certificate| {
-            let doors = &doors;
+            let endpoints = &endpoints;
             async move {
                 let roots = self.roots(certificate);
-                let looks = doors.iter().flat_map(|(address, door)| {
+                let looks = endpoints.iter().flat_map(|(address, endpoint)| {
                     certificate.verify_names.iter().map(move |name| async move {
                         let question =
                             Question { address: *address, name, key: Some(certificate.key), roots };
@@ -115,7 +115,7 @@ impl Observer {
                             let _permit = self.looks.acquire().await.ok();
                             self.probe.look(question, Timestamp::now).await
                         };
-                        door.look(question, look).await
+                        endpoint.look(question, look).await
                     })
                 });
                 (certificate.name.clone(), join_all(looks).await)

@@ -89,7 +89,7 @@ impl Engine {
                 self.clean_up_everything(request).await;
             }
         }
-        self.doors.close().await;
+        self.connections.close().await;
         rehearsal
     }
 

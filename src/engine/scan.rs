@@ -8,7 +8,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::doors::Doors;
+use super::connections::Connections;
 use crate::config::Config;
 use crate::deploy::{Inventory, NginxConfig, Place};
 use crate::model::cert::Leaf;
@@ -112,9 +112,9 @@ pub struct Uncovered {
 /// Looks at these hosts, all at the same time.
 pub async fn scan(config: &Config, state: &State, hosts: &BTreeSet<HostName>) -> Vec<HostScan> {
     let scans = hosts.iter().filter_map(|name| config.desired.hosts.get(name));
-    let doors = Doors::default();
-    let mut scans = join_all(scans.map(|host| one(config, &doors, state, host))).await;
-    doors.close().await;
+    let connections = Connections::default();
+    let mut scans = join_all(scans.map(|host| one(config, &connections, state, host))).await;
+    connections.close().await;
     let mut places: BTreeMap<Fingerprint, BTreeSet<HostName>> = BTreeMap::new();
     for scan in &scans {
         for found in &scan.certificates {
@@ -130,7 +130,7 @@ pub async fn scan(config: &Config, state: &State, hosts: &BTreeSet<HostName>) ->
     scans
 }
 
-async fn one(config: &Config, doors: &Doors, state: &State, host: &Host) -> HostScan {
+async fn one(config: &Config, connections: &Connections, state: &State, host: &Host) -> HostScan {
     let mut scan = HostScan {
         host: host.name.clone(),
         problem: None,
@@ -140,7 +140,7 @@ async fn one(config: &Config, doors: &Doors, state: &State, host: &Host) -> Host
         unreadable: Vec::new(),
         cut: false,
     };
-    match look(config, doors, host).await {
+    match look(config, connections, host).await {
         Ok((nginx, inventory)) => {
             let servers = match nginx {
                 NginxConfig::Text(text) => nginx::servers(&text),
@@ -160,9 +160,15 @@ async fn one(config: &Config, doors: &Doors, state: &State, host: &Host) -> Host
     scan
 }
 
-async fn look(config: &Config, doors: &Doors, host: &Host) -> Result<(NginxConfig, Inventory), Problem> {
-    let session =
-        doors.session(config, &config.ssh_identity(), host).await.map_err(|error| Problem::of(&*error))?;
+async fn look(
+    config: &Config,
+    connections: &Connections,
+    host: &Host,
+) -> Result<(NginxConfig, Inventory), Problem> {
+    let session = connections
+        .session(config, &config.ssh_identity(), host)
+        .await
+        .map_err(|error| Problem::of(&*error))?;
     let looked = async {
         let nginx = session.nginx_config(host).await?;
         let mut places = BTreeSet::from([(Place::Folders, host.directory.clone())]);

@@ -11,6 +11,7 @@ mod hosts;
 mod ladder;
 mod letters;
 mod memory;
+mod rollouts;
 mod watching;
 
 use jiff::Timestamp;

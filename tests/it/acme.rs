@@ -266,25 +266,34 @@ async fn the_names_of_one_order_are_proven_side_by_side() {
 
 #[tokio::test]
 async fn half_of_the_nonces_refused_costs_no_order() {
+    let bench = Bench::new(Behaviour { reject_nonces: Some(50), ..Behaviour::default() });
+    let ca = bench.open().await.unwrap();
+    let names: Vec<String> = (0..10).map(|n| format!("n{n}.social.test")).collect();
+    let orders = names.iter().map(|name| async {
+        let wanted = wanted(&[name.as_str(), "also.social.test"]);
+        bench.issue(&ca, &wanted).await.map(drop)
+    });
+    futures::future::try_join_all(orders).await.unwrap();
+    assert_eq!((bench.world.pebble.orders(), bench.world.pebble.issued()), (10, 10));
+}
+
+#[tokio::test]
+async fn nor_does_it_with_a_ca_that_remembers_names_by_chance() {
     // `CERTFLEET_NONCE_RUNS=50` for a good look, by hand; each run has a Pebble of its own.
     let runs = std::env::var("CERTFLEET_NONCE_RUNS").map_or(1, |runs| runs.parse().unwrap());
     for run in 1..=runs {
-        // Of the names that it has seen before Pebble remembers half, by chance.
+        // Of the names that it has seen before Pebble remembers half. While it looks for them it cannot take another
+        // order: two at a time may wait for each other in there for ever, so they come one after the other.
         let behaviour =
             Behaviour { reject_nonces: Some(50), reuse_authorizations: None, ..Behaviour::default() };
         let bench = Bench::new(behaviour);
         let ca = bench.open().await.unwrap();
-        let names: Vec<String> = (0..10).map(|n| format!("n{n}.social.test")).collect();
-        for round in 1..=2 {
-            let orders = names.iter().map(|name| async {
-                let wanted = wanted(&[name.as_str(), "also.social.test"]);
-                bench.issue(&ca, &wanted).await.map(drop)
-            });
-            futures::future::try_join_all(orders).await.unwrap();
-            let made = (bench.world.pebble.orders(), bench.world.pebble.issued());
-            assert_eq!(made, (10 * round, 10 * round), "in run {run}");
+        for n in 1..=10 {
+            let name = format!("n{}.social.test", n % 4);
+            bench.issue(&ca, &wanted(&[name.as_str(), "also.social.test"])).await.unwrap();
+            assert_eq!((bench.world.pebble.orders(), bench.world.pebble.issued()), (n, n), "in run {run}");
         }
-        println!("run {run}: 20 orders, 20 certificates, {} requests", bench.requests());
+        println!("run {run}: 10 orders, 10 certificates, {} requests", bench.requests());
     }
 }
 

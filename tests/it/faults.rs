@@ -148,7 +148,9 @@ impl Pass {
         let ran = thread::scope(|scope| {
             scope.spawn(|| {
                 let mut new = None;
-                while !done.load(Ordering::Relaxed) {
+                loop {
+                    // Once more when it is over.
+                    let last = done.load(Ordering::Relaxed);
                     for host in &world.hosts {
                         let word = word(host, &old, &mut new);
                         let mut seen = seen.lock().unwrap();
@@ -157,7 +159,10 @@ impl Pass {
                             words.push(word);
                         }
                     }
-                    thread::sleep(Duration::from_millis(100));
+                    if last {
+                        break;
+                    }
+                    thread::sleep(Duration::from_millis(400));
                 }
             });
             let ran = certfleet(config, &["renew", "--force", NAME]);
@@ -224,6 +229,9 @@ impl Pass {
     fn line(&self, case: &Case, host: &Host) -> String {
         let said = match case.ends {
             Ends::Served => "nothing".to_owned(),
+            Ends::Cut(_) if self.problem(host, "code").is_empty() => {
+                "nothing: it was served by then".to_owned()
+            }
             _ => format!("`{}`: {}", case.ends.code(), shortened(&self.problem(host, "message"), host)),
         };
         let ended = match case.ends {

@@ -69,8 +69,8 @@ fn whoever_follows_readme_has_a_renewed_fleet_at_its_end() {
     fs::write(&config, certs_toml(&world)).unwrap();
 
     // Before anything is known of the hosts the preflight says what to do for each, and leaves no trace.
-    let check = certfleet(&config, &["check"]).ended(1).printed("certfleet host setup cdn-frankfurt-1");
-    assert!(check.out.contains("certfleet host pin"), "{}", check.out);
+    let check = certfleet(&config, &["check"]).ended(1).printed("`certfleet host setup HOST` makes");
+    assert_eq!(check.out.matches("login: cannot read the SSH key").count(), 2, "{}", check.out);
     assert!(!world.store().exists(), "looking made a store");
 
     for host in &world.hosts {
@@ -88,12 +88,18 @@ fn whoever_follows_readme_has_a_renewed_fleet_at_its_end() {
 
     let commands = block("sh");
     let (first, _) = commands.split_once('\n').unwrap();
+    for step in ["check ", "plan ", "renew ", "report "] {
+        assert!(
+            README.contains(&format!("\n   certfleet {step}")),
+            "README has other steps than this: {step}"
+        );
+    }
     assert!(first.starts_with("certfleet host setup cdn-frankfurt-1 "), "README has other steps: {commands}");
     certfleet(&config, &["plan"]).ended(3).printed(&format!("issue     {NAME}"));
     certfleet(&config, &["renew", "--dry-run"]).ended(0);
     assert_eq!((world.pebble.issued(), world.host(hosts[0]).reloads()), (0, 0));
     certfleet(&config, &["renew"]).ended(0);
-    certfleet(&config, &["report"]).ended(0).printed(NAME).printed("serving");
+    certfleet(&config, &["report"]).ended(0).printed(NAME).printed("1 fine");
     certfleet(&config, &["run", "--once"]).ended(0);
 
     assert_eq!(world.pebble.issued(), 1);

@@ -11,6 +11,8 @@ use crate::world::pebble::Behaviour;
 use crate::world::process::run;
 use crate::world::{World, parts};
 
+mod forms;
+
 /// Names of lineages, their domains, and what certbot is told besides.
 const LINEAGES: [(&str, &[&str], &[&str]); 5] = [
     ("media.social.test", &["media.social.test"], &[]),

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant, SystemTime};
 use certfleet::model::state::State;
 use certfleet::store::Store;
 use rustix::process::{Pid, Signal, kill_process};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::faults::check;
 use crate::tool::{Ran, certfleet, command, finish};
 use crate::world::World;
-use crate::world::process::run;
+use crate::world::host::Host;
 
 const HOSTS: [&str; 2] = ["sally", "esme"];
 /// An apex with its wildcard, one behind a CNAME, a plain one.
@@ -176,10 +176,9 @@ fn converges(world: &World, config: &Path, what: &str) {
         let order = known.order.as_ref().and_then(|order| order.url.as_ref());
         assert_eq!(order, None, "{what}: the order for {name} is still open\n{out}\n{err}");
         for number in known.versions.keys() {
-            pair(
-                &store.version(name, *number).unwrap().privkey,
-                &store.version(name, *number).unwrap().fullchain,
-            );
+            let version = store.version(name, *number).unwrap();
+            check::pair(&version.privkey, &version.fullchain)
+                .unwrap_or_else(|error| panic!("{what}: {name}: {error}"));
         }
         let (_, version) = known.newest().unwrap();
         for host in &world.hosts {
@@ -193,7 +192,10 @@ fn converges(world: &World, config: &Path, what: &str) {
             assert!(served.chain.len() > 1, "{what}: {} serves no chain", host.name);
         }
     }
-    world.hosts.iter().for_each(can_start);
+    for host in &world.hosts {
+        check::assert_startable(host, &NAMES, what);
+        check::assert_private(host, what);
+    }
     private(&world.store(), what);
 }
 
@@ -233,25 +235,9 @@ fn state(world: &World) -> State {
     loaded.state
 }
 
-/// nginx would start with what is on the host now.
-fn can_start(host: &crate::world::host::Host) {
-    let test = || run(std::process::Command::new(host.root.join("bin/nginx")).arg("-t"));
-    // It reads a chain and then its key: the rename of a transaction that still runs may fall between. What
-    // is left behind by one that was cut off is the same each time.
-    test()
-        .or_else(|_| test())
-        .or_else(|_| test())
-        .unwrap_or_else(|error| panic!("nginx on {} would not start: {error}", host.name));
-}
-
-/// The key belongs to the leaf.
-fn pair(key: &str, chain: &str) {
-    let key: PrivateKeyDer<'static> = rustls_pemfile::private_key(&mut key.as_bytes()).unwrap().unwrap();
-    let chain: Vec<CertificateDer<'static>> =
-        rustls_pemfile::certs(&mut chain.as_bytes()).map(|der| der.unwrap()).collect();
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    // Also compares the public keys.
-    rustls::sign::CertifiedKey::from_der(chain, key, &provider).expect("key and leaf are a pair");
+/// nginx would start with what is on the host now, and what is there belongs together.
+fn can_start(host: &Host) {
+    check::assert_startable(host, &NAMES, "cut off");
 }
 
 /// Every file of the store is 0600, every folder 0700, and nothing unfinished is left in them.

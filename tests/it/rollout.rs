@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::tool::certfleet;
+use crate::trouble::settles;
 use crate::world::World;
 use crate::world::host::{Host, Script};
+use crate::world::made::DAY;
 
 const NAME: &str = "media.social.test";
 
@@ -67,6 +69,9 @@ fn what_fails_on_the_canary_goes_to_no_other_until_it_works() {
     assert_eq!(serials(&world), before);
     assert_eq!((esme.reloads(), esme.connections()), (1, 1), "nobody came to the others");
     certfleet(&config, &["plan"]).ended(3).printed("the roll-out is stopped, sally failed on ");
+    for format in ["table", "html", "markdown"] {
+        certfleet(&config, &["report", "--format", format]).ended(3).printed("stopped: ");
+    }
     let report = certfleet(&config, &["--json", "report"]).ended(3).json();
     let hosts = report["certificates"][0]["hosts"].as_array().unwrap().clone();
     let problem = |name: &str| {
@@ -147,4 +152,39 @@ fn a_roll_out_names_hosts_of_the_certificate() {
         assert!(ran.err.contains(says), "{rollout}: {}", ran.err);
     }
     with("[\"cdn\"]", "{ canary = [\"sally\", \"cdn\"], batch = 3 }").ended(3);
+}
+
+#[test]
+fn near_its_end_nothing_is_held_and_somebody_is_told() {
+    let world = World::builder().hosts(&["sally", "esme", "fremont"]).site(&[NAME]).start().unwrap();
+    let table = format!(
+        "[[certificate]]\ndomains = [{NAME:?}]\nhosts = [\"cdn\"]\nrollout = {{ canary = \"sally\" }}\n"
+    );
+    let config = world.config(&table).unwrap();
+    // They serve what everybody trusts; that of esme has three days left of its ninety.
+    for (name, left) in [("sally", 60), ("esme", 3), ("fremont", 60)] {
+        let host = world.host(name);
+        let pair = world.pebble.issue_aside(&[NAME], (left - 90) * DAY, left * DAY).unwrap();
+        host.install(NAME, &pair).unwrap();
+        host.reload_quietly().unwrap();
+        settles(host, "the other CA's is served", |served| !served.expired());
+    }
+    let before = serials(&world);
+    world.host("sally").set_reload(Script::Lies).unwrap();
+
+    certfleet(&config, &["renew"])
+        .ended(1)
+        .said("goes to `esme` out of turn, because what is served there is close to its end")
+        .printed("media.social.test on fremont: the roll-out is stopped, sally failed on ");
+    let after = serials(&world);
+    let changed: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before != after).collect();
+    assert_eq!(changed, [false, true, false]);
+    certfleet(&config, &["alert", "list"])
+        .printed("went to `esme` although it failed on `sally`")
+        .printed("mend `sally`");
+    certfleet(&config, &["report"]).ended(3).printed("stopped: `sally` failed");
+
+    world.host("sally").set_reload(Script::Works).unwrap();
+    certfleet(&config, &["run", "--once"]).ended(0);
+    certfleet(&config, &["alert", "list"]).ended(0).printed("nothing is wrong");
 }

@@ -131,6 +131,7 @@ fn headline(code: &str, level: Level, findings: &[(Timestamp, Finding)]) -> Stri
         "host.foreign" => format!("{several} replaced by somebody else's{where_}"),
         "host.drifted" => format!("{several} served, and something else on the disk{where_}"),
         "host.foreign-on-disk" => format!("{several} replaced by somebody else's on the disk{where_}"),
+        "rollout.out-of-turn" => format!("{several} rolled out although it failed somewhere"),
         "host.closed" => format!("{} that cannot be looked into", hosts(on.len())),
         "host.unreachable" => match on.len() {
             1 => format!("`{}` does not answer at {} addresses", on[0], findings.len()),

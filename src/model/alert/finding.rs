@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Level, Memory, Subject};
-use super::{expiry, hosts, watching};
+use super::{expiry, hosts, rollouts, watching};
 use crate::model::desired::{Certificate, Desired};
 use crate::model::name::{CertName, HostName};
 use crate::model::observed::Observed;
@@ -135,6 +135,7 @@ pub fn findings(facts: &Circumstances<'_>, memory: &Memory) -> Vec<Finding> {
             found.extend(renewing(facts, certificate, known).map(|finding| Finding { muted, ..finding }));
         }
         hosts::of_certificate(facts, memory, certificate, known, report, &mut found);
+        found.extend(rollouts::gone_on(facts, certificate, known, report));
     }
     hosts::silent(facts, &mut found);
     hosts::closed(facts, &mut found);

@@ -291,3 +291,41 @@ fn characters_that_look_like_others() {
         "'!' is not allowed in a domain name",
     );
 }
+
+#[test]
+fn large_fleets_and_names_that_only_look_alike_are_no_mistakes() {
+    let hosts: String =
+        (0..500).map(|n| format!("[host.h{n}]\naddress = '10.1.{}.{}'\n", n / 250, n % 250 + 1)).collect();
+    let all: Vec<String> = (0..500).map(|n| format!("'h{n}'")).collect();
+    let many: String = (0..500)
+        .map(|n| format!("[[certificate]]\ndomains = ['n{n}.example.net']\nhosts = ['web1']\n"))
+        .collect();
+    let text = spoilt("hosts = [\"web\"]", &format!("hosts = [\"web\", {}]", all.join(", ")));
+    let config = read(&format!("{text}{many}{hosts}")).unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!((config.desired.certificates.len(), config.desired.hosts.len()), (501, 502));
+    assert_eq!(config.desired.certificates.values().map(|one| one.hosts.len()).max(), Some(502));
+
+    // Latin and Cyrillic: two names, which are shown as what they are.
+    let config = read(&spoilt("\"www.example.org\"", "\"apple.example\", \"\u{430}pple.example\"")).unwrap();
+    let shop = config.desired.certificates.values().next().unwrap();
+    let shown: Vec<String> = shop.domains.iter().map(ToString::to_string).collect();
+    assert_eq!(shown[..2], ["apple.example", "xn--pple-43d.example"]);
+    // The base beside its wildcard needs two records at one name, and that is all.
+    assert!(
+        read(&spoilt("\"www.example.org\"", "\"*.example.org\""))
+            .is_ok_and(|config| config.warnings.is_empty())
+    );
+}
+
+#[test]
+fn directories_that_are_long_end_in_a_slash_or_lie_in_each_other() {
+    let directory = |value: &str| with("[host.web1]", &format!("directory = '{value}'"));
+    wrong_at(&directory(&format!("/{}", "x/".repeat(2048))), 12, "`directory` cannot be");
+    let config = read(&directory("/srv/certs/")).unwrap();
+    assert_eq!(config.desired.hosts.values().next().unwrap().directory, "/srv/certs");
+    let inside = with("[host.web1]", "address = 'same.example'\ndirectory = '/srv/certs'")
+        .replace("[host.web2]", "[host.web2]\naddress = 'same.example'\ndirectory = '/srv/certs/web2'");
+    // Two folders are two places, wherever they are.
+    assert!(read(&inside).is_ok_and(|config| config.warnings.is_empty()));
+}

@@ -61,7 +61,7 @@ fn records_that_cannot_be_removed_on_the_way_out_are_named() {
     daemon
         .ended()
         .ended(0)
-        .said(&format!("could not be removed within 20 s: the record at `{OWNER}` stays"))
+        .said(&format!("the challenge record at `{OWNER}` could not be removed"))
         .said("what stays of the challenge records of `media.social.test` is noted; the next run removes it");
     world.ns.primary_service.thaw();
     assert_eq!(noted_records(&world), 1);

@@ -1,12 +1,12 @@
 //! A network that cuts, stalls and drips, at every part of a connection and in both directions.
 
-use std::process::Command;
 use std::sync::atomic::AtomicUsize;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::faults::check::{self, Others};
 use crate::receiver;
 
 /// A certificate of somebody else on the same host.
@@ -104,8 +104,7 @@ async fn pass(
 struct Place<'a> {
     world: &'a World,
     host: &'a Host,
-    /// Everything of others: paths with what is there.
-    others: Vec<(PathBuf, Vec<u8>)>,
+    others: Others,
     /// Whose certificates are taken, where the script is installed.
     authority: Option<Authority>,
 }
@@ -113,12 +112,7 @@ struct Place<'a> {
 impl<'a> Place<'a> {
     fn new(world: &'a World, name: &str) -> Self {
         let host = world.host(name);
-        let mut others = Vec::new();
-        for folder in [host.live.join(OTHER), host.root.join("archive"), host.root.join("nginx/sites")] {
-            collect(&folder, &mut others);
-        }
-        assert!(others.len() > 8, "{others:?}");
-        Self { world, host, others, authority: None }
+        Self { world, host, others: Others::of(host, &[NAME]), authority: None }
     }
 
     /// One where the script is installed, and judges what comes.
@@ -165,15 +159,11 @@ impl<'a> Place<'a> {
 
     /// What must be so after every fault, whatever became of the deployment.
     fn assert_sound(&self, what: &str) {
-        let test = Command::new(self.host.root.join("bin/nginx")).arg("-t").output().unwrap();
-        let said = String::from_utf8_lossy(&test.stderr);
-        assert!(test.status.success(), "{what}: nginx would not start: {said}");
+        check::assert_startable(self.host, &[NAME], what);
+        check::assert_private(self.host, what);
+        self.others.assert_untouched(self.host, &[NAME], what);
         let served = self.host.served(NAME).unwrap();
         assert_eq!(served.names, [NAME], "{what}");
-        for (path, bytes) in &self.others {
-            assert_eq!(fs::read(path).ok().as_ref(), Some(bytes), "{what}: {} is another", path.display());
-        }
-        private(&self.host.live.join(".certfleet"), what);
     }
 
     /// The next pass.
@@ -181,32 +171,8 @@ impl<'a> Place<'a> {
         let result = deployed_as(&self.wanted(), self.host, std::slice::from_ref(bundle));
         assert!(matches!(result[..], [Deployed::Served { .. }]), "{what}: {result:?}");
         assert!(serves(self.host, NAME, pair), "{what}");
-    }
-}
-
-fn collect(path: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
-    for entry in fs::read_dir(path).unwrap() {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => collect(&path, into),
-            false => into.push((path.clone(), fs::read(&path).unwrap())),
-        }
-    }
-}
-
-/// Keys are their owner's alone at every instant.
-fn private(path: &Path, what: &str) {
-    let Ok(entries) = fs::read_dir(path) else { return };
-    for entry in entries {
-        let path = entry.unwrap().path();
-        let Ok(facts) = fs::symlink_metadata(&path) else { continue };
-        let mode = facts.permissions().mode() & 0o7777;
-        if facts.is_dir() {
-            assert_eq!(mode & 0o077, 0, "{what}: {} is {mode:o}", path.display());
-            private(&path, what);
-        } else if facts.is_file() && path.extension().is_some_and(|end| end == "pem") {
-            assert_eq!(mode, 0o600, "{what}: {}", path.display());
-        }
+        self.assert_sound(what);
+        check::assert_settled(self.host, what);
     }
 }
 
@@ -251,7 +217,6 @@ fn sweep(place: &Place<'_>, cuts: usize) {
                 Some(_) => done += 1,
             }
             place.assert_converges(&bundle, &pair, &what);
-            place.assert_sound(&what);
         }
     }
     println!("{up} bytes to the host, {down} from it: {lost} lost, {done} came to an answer");
@@ -283,7 +248,6 @@ fn a_connection_that_stalls_anywhere_is_given_up_and_leaves_a_sound_host() {
                 let what = format!("stalled {way:?} at {at}: {result:?}");
                 place.assert_sound(&what);
                 place.assert_converges(&bundle, &pair, &what);
-                place.assert_sound(&what);
             });
         }
     });

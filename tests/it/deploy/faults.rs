@@ -1,6 +1,7 @@
 //! Connections that are cut, hosts that hang or lie.
 
 use super::*;
+use crate::faults::check;
 
 #[test]
 fn what_hangs_is_given_up() {
@@ -9,6 +10,7 @@ fn what_hangs_is_given_up() {
         scope.spawn(a_test_that_hangs_is_ended);
         scope.spawn(a_frozen_host_is_given_up);
         scope.spawn(a_silent_listener_is_given_up);
+        scope.spawn(a_sudo_that_waits_is_given_up);
     });
 }
 
@@ -20,6 +22,27 @@ fn a_test_that_hangs_is_ended() {
     let [Deployed::Failed { problem }] = &result[..] else { panic!("{result:?}") };
     assert!(problem.one_line().contains("did not end within 20 s"), "{}", problem.one_line());
     assert!(host.served(NAME).unwrap().expired());
+}
+
+fn a_sudo_that_waits_is_given_up() {
+    let world = one_host();
+    let host = world.host("edge");
+    let sudo = host.root.join("bin/sudo");
+    fs::write(&sudo, "#!/bin/sh\nprintf '[sudo] password for deploy: ' >&2\nexec sleep 45\n").unwrap();
+    fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut wanted = wanted(host);
+    wanted.sudo = true;
+    let error = wait(async {
+        let session = session(&wanted).await;
+        session.install(&wanted, &[bundle(NAME, 1, &fresh(NAME))]).await.unwrap_err()
+    });
+    assert!(matches!(error, InstallError::Silent { .. }), "{error:?}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("sudo")), "{error:?}");
+    assert!(host.served(NAME).unwrap().expired());
+    fs::remove_file(sudo).unwrap();
+    let pair = fresh(NAME);
+    assert!(matches!(deployed(host, &[bundle(NAME, 1, &pair)])[..], [Deployed::Served { .. }]));
+    check::assert_startable(host, &[NAME], "sudo that waits");
 }
 
 fn a_silent_listener_is_given_up() {
@@ -178,6 +201,14 @@ fn a_cut_after_the_switch_does_not_stop_the_host() {
     });
     assert!(matches!(answer.outcomes[..], [Outcome::Unchanged { .. }]), "{answer:?}");
     assert_eq!(answer.reload, Reload::Done);
+    sound(host, "cut after the switch");
+}
+
+/// What must hold after each fault that is over.
+fn sound(host: &Host, what: &str) {
+    check::assert_startable(host, &[NAME], what);
+    check::assert_private(host, what);
+    check::assert_settled(host, what);
 }
 
 #[test]
@@ -207,6 +238,7 @@ fn a_cut_before_the_switch_changes_nothing() {
     assert_eq!(host.reloads(), 0);
     let pair = fresh(NAME);
     assert!(matches!(deployed(host, &[bundle(NAME, 1, &pair)])[..], [Deployed::Served { .. }]));
+    sound(host, "cut before the switch");
 }
 
 #[test]
@@ -238,6 +270,7 @@ fn a_cut_while_looking_does_not_keep_it_from_being_put_back() {
     assert_eq!(host.served(NAME).unwrap(), old);
     let current = fs::read_link(host.live.join(".certfleet").join(NAME).join("current")).unwrap();
     assert_eq!(current, Path::new("0-before"));
+    sound(host, "cut while looking");
 }
 
 fn a_frozen_host_is_given_up() {

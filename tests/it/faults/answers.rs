@@ -38,7 +38,7 @@ const CASES: &[Case] = &[
         what: "success, and nothing was done or said",
         fault: |place| place.sessions("cat >/dev/null; exit 0"),
         ends: Ends::Old("deploy.no-answer"),
-        says: &["gave no answer (exit status 0)"],
+        says: &["gave no answer (exit status 0, in the start): it said nothing"],
         sound: Sound::All,
     },
     Case {

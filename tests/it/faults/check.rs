@@ -6,8 +6,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
 use crate::world::host::Host;
 
 const FILES: [&str; 4] = ["privkey.pem", "fullchain.pem", "cert.pem", "chain.pem"];
@@ -75,31 +73,41 @@ fn collect(folder: &Path, into: &mut BTreeMap<PathBuf, (u32, u32, Vec<u8>)>) {
 
 /// The web server would start with what is there, and the key of each of these certificates fits its chain.
 pub(crate) fn assert_startable(host: &Host, ours: &[&str], what: &str) {
-    // It reads a chain and then its key: a rename of a transaction that still runs may fall between. What is left
-    // behind by one that has ended is the same each time.
-    let tried = host.startable().or_else(|_| host.startable()).or_else(|_| host.startable());
-    tried.unwrap_or_else(|error| panic!("{what}: nginx on {} would not start: {error}", host.name));
-    for name in ours {
-        let folder = host.seen(&host.live.join(name));
-        let [key, fullchain, cert, chain] = FILES.map(|file| {
-            let read = fs::read_to_string(folder.join(file));
-            read.unwrap_or_else(|error| panic!("{what}: {name}/{file} on {}: {error}", host.name))
-        });
-        assert_pair(&key, &fullchain, what);
-        assert_eq!(fullchain, format!("{cert}{chain}"), "{what}: {name} on {}", host.name);
+    // It reads a chain and then its key, as we do: a rename of a transaction that still runs may fall between. What is
+    // left behind by one that has ended is the same each time.
+    let look = || {
+        host.startable()?;
+        ours.iter().try_for_each(|name| complete(&host.seen(&host.live.join(name))))
+    };
+    look()
+        .or_else(|_| look())
+        .or_else(|_| look())
+        .unwrap_or_else(|error| panic!("{what}: nginx on {} would not start: {error}", host.name));
+}
+
+/// All files of a certificate are there and belong together.
+fn complete(folder: &Path) -> Result<(), String> {
+    let read = |file: &str| {
+        let path = folder.join(file);
+        fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let [key, fullchain, cert, chain] = FILES.map(read);
+    let fullchain = fullchain?;
+    if fullchain != format!("{}{}", cert?, chain?) {
+        return Err(format!("{}: fullchain.pem is not cert.pem and chain.pem", folder.display()));
     }
+    pair(&key?, &fullchain).map_err(|error| format!("{}: {error}", folder.display()))
 }
 
 /// The key belongs to the leaf.
-pub(crate) fn assert_pair(key: &str, chain: &str, what: &str) {
-    let key: PrivateKeyDer<'static> =
-        rustls_pemfile::private_key(&mut key.as_bytes()).unwrap().unwrap_or_else(|| panic!("{what}: no key"));
-    let chain: Vec<CertificateDer<'static>> =
-        rustls_pemfile::certs(&mut chain.as_bytes()).map(|der| der.unwrap()).collect();
+pub(crate) fn pair(key: &str, chain: &str) -> Result<(), String> {
+    let key = rustls_pemfile::private_key(&mut key.as_bytes()).ok().flatten().ok_or("there is no key")?;
+    let chain: Result<Vec<_>, _> = rustls_pemfile::certs(&mut chain.as_bytes()).collect();
+    let chain = chain.map_err(|error| error.to_string())?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     // Also compares the public keys.
-    rustls::sign::CertifiedKey::from_der(chain, key, &provider)
-        .unwrap_or_else(|error| panic!("{what}: key and leaf are no pair: {error}"));
+    let pair = rustls::sign::CertifiedKey::from_der(chain, key, &provider);
+    pair.map(drop).map_err(|error| format!("key and leaf are no pair: {error}"))
 }
 
 /// What is ours is our user's alone. Files for nginx to include hold no secret.

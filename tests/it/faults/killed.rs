@@ -12,18 +12,14 @@ const fn at(host: &'static str, what: &'static str, fault: for<'a> fn(&'a Place<
 }
 
 const CASES: &[Case] = &[
-    at("step-2", "killed at step 2", |place| killed(place, 2)),
-    at("step-6", "killed at step 6", |place| killed(place, 6)),
-    at("step-10", "killed at step 10", |place| killed(place, 10)),
-    at("step-14", "killed at step 14", |place| killed(place, 14)),
-    at("step-18", "killed at step 18", |place| killed(place, 18)),
-    at("step-20", "killed at step 20", |place| killed(place, 20)),
-    at("step-22", "killed at step 22", |place| killed(place, 22)),
-    at("step-24", "killed at step 24", |place| killed(place, 24)),
-    at("step-26", "killed at step 26", |place| killed(place, 26)),
-    at("step-28", "killed at step 28", |place| killed(place, 28)),
-    at("step-30", "killed at step 30", |place| killed(place, 30)),
-    at("step-32", "killed at step 32", |place| killed(place, 32)),
+    at("step-6", "all processes of the session killed at step 6", |place| killed(place, 6)),
+    at("step-10", "all processes of the session killed at step 10", |place| killed(place, 10)),
+    at("step-14", "all processes of the session killed at step 14", |place| killed(place, 14)),
+    at("step-18", "all processes of the session killed at step 18", |place| killed(place, 18)),
+    at("step-22", "all processes of the session killed at step 22", |place| killed(place, 22)),
+    at("step-24", "all processes of the session killed at step 24", |place| killed(place, 24)),
+    at("step-26", "all processes of the session killed at step 26", |place| killed(place, 26)),
+    at("step-30", "all processes of the session killed at step 30", |place| killed(place, 30)),
 ];
 
 #[test]

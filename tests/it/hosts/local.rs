@@ -206,6 +206,8 @@ fn a_user_who_is_not_root_becomes_root_by_sudo() {
         let ran = ran.said("cannot become root on `here`").said(said);
         assert!(!ran.err.to_lowercase().contains("ssh"), "{}", ran.err);
     }
+    with_sudo(&world, &config, "echo \"env: 'sudo': No such file or directory\" >&2; exit 127", &["deploy"])
+        .said("install sudo, or run `systemctl enable --now certfleet-local.socket`");
     let line = "NOPASSWD: /bin/sh, /usr/bin/sh";
     with_sudo(&world, &config, "echo 'sudo: a password is required' >&2; exit 1", &["check"]).printed(line);
     // One that waits for a finger, and its children.

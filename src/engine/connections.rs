@@ -15,18 +15,18 @@ use crate::model::name::HostName;
 
 /// The connections that are open.
 #[derive(Default)]
-pub(super) struct Doors(Mutex<HashMap<HostName, Arc<tokio::sync::Mutex<Door>>>>);
+pub(super) struct Connections(Mutex<HashMap<HostName, Arc<tokio::sync::Mutex<Connection>>>>);
 
 /// The connection to one host.
 #[derive(Default)]
-struct Door {
+struct Connection {
     session: Option<Arc<Session>>,
     /// When an attempt ended, and why it failed: all who waited for it have failed with it, lest each of forty
     /// hosts behind one that is dead waits for a time-out of its own.
     failed: Option<(Instant, Arc<ConnectError>)>,
 }
 
-impl Doors {
+impl Connections {
     /// The connection to a host, opened if there is none; `own` is the key that certfleet makes for itself.
     pub(super) fn session<'a>(
         &'a self,
@@ -36,19 +36,20 @@ impl Doors {
     ) -> BoxFuture<'a, Result<Arc<Session>, Arc<ConnectError>>> {
         Box::pin(async move {
             let asked = Instant::now();
-            let door = Arc::clone(lock(&self.0).entry(host.name.clone()).or_default());
-            let mut door = door.lock().await;
-            if let Some(session) = door.session.as_ref().filter(|session| !session.is_closed()) {
+            let connection = Arc::clone(lock(&self.0).entry(host.name.clone()).or_default());
+            let mut connection = connection.lock().await;
+            if let Some(session) = connection.session.as_ref().filter(|session| !session.is_closed()) {
                 return Ok(Arc::clone(session));
             }
-            if let Some((_, error)) = door.failed.as_ref().filter(|(ended, _)| *ended >= asked) {
+            if let Some((_, error)) = connection.failed.as_ref().filter(|(ended, _)| *ended >= asked) {
                 return Err(Arc::clone(error));
             }
             let opened = self.open(config, own, host).await.map(Arc::new).map_err(Arc::new);
             match &opened {
-                Ok(session) => *door = Door { session: Some(Arc::clone(session)), failed: None },
+                Ok(session) => *connection = Connection { session: Some(Arc::clone(session)), failed: None },
                 Err(error) => {
-                    *door = Door { session: None, failed: Some((Instant::now(), Arc::clone(error))) };
+                    *connection =
+                        Connection { session: None, failed: Some((Instant::now(), Arc::clone(error))) };
                 }
             }
             opened
@@ -83,9 +84,9 @@ impl Doors {
 
     /// Ends all that nobody uses any more.
     pub(super) async fn close(&self) {
-        let doors: Vec<_> = std::mem::take(&mut *lock(&self.0)).into_values().collect();
-        let sessions = doors.into_iter().filter_map(Arc::into_inner).filter_map(|door| {
-            let session = door.into_inner().session?;
+        let connections: Vec<_> = std::mem::take(&mut *lock(&self.0)).into_values().collect();
+        let sessions = connections.into_iter().filter_map(Arc::into_inner).filter_map(|connection| {
+            let session = connection.into_inner().session?;
             Arc::into_inner(session)
         });
         join_all(sessions.map(Session::close)).await;

@@ -19,20 +19,20 @@ pub(super) const ABREAST: usize = 8;
 ///
 /// Until it has answered once there is one look at a time: of an address that is silent one look is enough, and it
 /// takes nobody else's turn.
-pub(super) struct Door {
+pub(super) struct Endpoint {
     turns: Semaphore,
     /// What the first look came to: `None` = an answer.
     first: OnceLock<Option<Problem>>,
 }
 
-impl Door {
+impl Endpoint {
     pub(super) fn new() -> Self {
         Self { turns: Semaphore::new(1), first: OnceLock::new() }
     }
 
     /// Takes a look when it is its turn; what silence the first look met holds for all.
     pub(super) async fn look(&self, question: Question<'_>, look: impl Future<Output = Look>) -> Look {
-        // Closed only with the door.
+        // Closed only with the endpoint.
         let _turn = self.turns.acquire().await.ok();
         if let Some(Some(problem)) = self.first.get() {
             return Look {
