@@ -14,7 +14,7 @@ use rustls_pki_types::pem::PemObject;
 /// What the script does its steps with.
 const TOOLS: [&str; 9] = ["awk", "chmod", "dd", "ln", "mkdir", "mv", "rm", "sync", "timeout"];
 /// Moments that are tried for each victim.
-const MOMENTS: usize = 7;
+const MOMENTS: usize = 5;
 
 /// Who dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
