@@ -84,6 +84,8 @@ fn kind_of(public: &[u8]) -> Result<KeyType, TakeOverError> {
         Ok(PublicKey::EC(point)) => match point.key_size() {
             256 => Ok(KeyType::EcdsaP256),
             384 => Ok(KeyType::EcdsaP384),
+            // Its coordinates have whole bytes.
+            528 => odd("an EC key of 521 bits".to_owned()),
             bits => odd(format!("an EC key of {bits} bits")),
         },
         Ok(PublicKey::RSA(key)) => match key.key_size() {
