@@ -130,7 +130,7 @@ fn temporary() -> io::Result<(Folder, Result<Store, crate::store::OpenError>)> {
 }
 
 fn space(config: &Config) -> Finding {
-    let there = config.store.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let there = config.store.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("/"));
     let place = config.store.display();
     let Ok(facts) = rustix::fs::statvfs(there) else {
         return Finding::warn(
