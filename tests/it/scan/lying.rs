@@ -171,7 +171,7 @@ fn growing() -> String {
     let path = format!("/{}", "x".repeat(4000));
     let mut text = format!("ssl_certificate {path}; ssl_certificate_key {path};\n").repeat(20);
     for n in 0..20_000 {
-        let _ = write!(text, "# configuration file /{n}:\n");
+        let _ = writeln!(text, "# configuration file /{n}:");
     }
     let head = "include /*b;\n".repeat(20_000);
     let servers = "server { listen 1 ssl; server_name a.b; } x { }\n".repeat(40_000);
