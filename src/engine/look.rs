@@ -14,7 +14,7 @@ use crate::model::disk::{Disk, Lies};
 use crate::model::name::{CertName, Fingerprint, HostName};
 use crate::model::observed::Served;
 use crate::model::problem::Problem;
-use crate::model::state::HostFacts;
+use crate::model::state::{CertState, HostFacts};
 
 /// What a look at a disk came to.
 pub(super) struct Looked {
@@ -59,8 +59,11 @@ impl Engine {
         };
         let disks: BTreeMap<&CertName, Disk> = names
             .iter()
-            .map(|(name, _)| *name)
-            .zip(lies.into_iter().map(|lies| Disk { at: now, lies }))
+            .zip(lies)
+            .filter(|((certificate, ours), lies)| {
+                matches!(lies, Lies::Right | Lies::Unseen(..)) || !self.went_on(name, certificate, ours)
+            })
+            .map(|((certificate, _), lies)| (*certificate, Disk { at: now, lies }))
             .collect();
         let found = disks.iter().filter_map(|(name, disk)| Some(((*name).clone(), self.words(name, disk)?)));
         let found: Vec<(CertName, String)> = found.collect();
@@ -90,6 +93,19 @@ impl Engine {
         let events: Vec<Event> = found.iter().filter(is_news).map(drifted).collect();
         self.listener.notice_all(&events);
         Looked { facts, found, problem }
+    }
+
+    /// Whether another process has issued or installed another version meanwhile: what it is doing there is no drift.
+    fn went_on(&self, host: &HostName, name: &CertName, ours: &Fingerprint) -> bool {
+        let newest = blocking(|| self.store.certificate(name));
+        let facts = blocking(|| self.store.host(host));
+        let is_newest =
+            |known: CertState| known.newest().is_some_and(|(_, version)| version.fingerprint == *ours);
+        let has = |facts: BTreeMap<CertName, HostFacts>| {
+            let installed = facts.get(name).and_then(|facts| facts.installed.as_ref());
+            installed.is_some_and(|installed| installed.fingerprint == *ours)
+        };
+        !(newest.is_ok_and(is_newest) && facts.is_ok_and(has))
     }
 
     async fn compare(&self, host: &Host, installed: &[Installed]) -> Result<Vec<Compared>, Problem> {

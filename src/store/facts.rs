@@ -141,7 +141,8 @@ impl Store {
         }
     }
 
-    fn host(&self, host: &HostName) -> Result<BTreeMap<CertName, HostFacts>, LoadError> {
+    /// The facts of one host, as they are now: other processes are at work, too.
+    pub fn host(&self, host: &HostName) -> Result<BTreeMap<CertName, HostFacts>, LoadError> {
         let path = self.host_path(host);
         match files::read(&path, DOCUMENT_LIMIT)? {
             Some(bytes) => document::decode(&path, &bytes),

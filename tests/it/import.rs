@@ -189,7 +189,7 @@ fn each_bad_lineage_has_a_message_of_its_own_and_the_others_are_taken() {
         assert!(outcome(name).contains(why), "{name}: {}", outcome(name));
     }
     assert!(!taken.out.contains('\u{1b}') && !taken.out.contains("PRIVATE KEY"));
-    certfleet(&config, &["import", "/nowhere"]).ended(2).said("cannot read the folder /nowhere");
+    certfleet(&config, &["import", "/nowhere"]).ended(2).said("cannot read /nowhere");
     certfleet(&config, &["import", "/usr"]).ended(2).said("no folder of certbot's");
 }
 
