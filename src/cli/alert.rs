@@ -15,7 +15,7 @@ use crate::model::alert::{AckError, Alert, Level, Memory, Notice, Occasion, reac
 use crate::model::history::{Entry, How, What};
 use crate::model::plan::minute;
 use crate::model::problem::{Problem, plain};
-use crate::notify::{Channel, Message};
+use crate::notify::{Channel, Message, journal};
 use crate::render;
 use crate::store::{AlertLock, LockError, Store};
 
@@ -56,7 +56,13 @@ impl Output {
     async fn test_channels(&self, config: &Config, only: Option<&str>) -> Result<Exit, Refusal> {
         let channels = Channels::of(config);
         let names: Vec<&String> = match only {
-            None => channels.order.iter().collect(),
+            // Also those that nobody is told by, because they are not in `order`: but for the journal, which is there
+            // without a table as well.
+            None => {
+                let told_by_none =
+                    |name: &&String| !channels.order.contains(name) && *name != journal::KIND.name;
+                channels.order.iter().chain(channels.by_name.keys().filter(told_by_none)).collect()
+            }
             Some(only) => {
                 let known = || channels.by_name.keys();
                 let found = known().find(|name| *name == only);

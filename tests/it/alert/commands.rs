@@ -31,6 +31,16 @@ fn trying_the_channels_says_of_each_whether_it_arrived() {
 }
 
 #[test]
+fn a_channel_that_is_not_in_order_is_tried_as_well() {
+    let fleet = Fleet::with(&[NAME], &["chat", "mail"], "[alerting]\norder = [\"mail\"]\n");
+    fleet
+        .run(&["alert", "test"])
+        .ended(0)
+        .printed("ok    mail: delivered in ")
+        .printed("ok    chat: delivered in ");
+}
+
+#[test]
 fn an_unknown_alert_is_answered_with_those_there_are() {
     let fleet = Fleet::new(&[NAME], &["chat"]);
     fleet.run(&["alert", "list"]).ended(0).printed("nothing is wrong");
