@@ -102,13 +102,12 @@ pub fn comparable<'a>(
 ) -> impl Iterator<Item = (&'a CertName, &'a HostFacts)> {
     let takes_only = desired.hosts.get(host).is_none_or(|entry| entry.receiver);
     let facts = state.hosts.get(host).filter(|_| !takes_only && request.reaches(host));
-    facts.into_iter().flatten().filter(move |(name, facts)| {
+    let selected = facts.into_iter().flatten().filter(|(name, _)| request.selects(name));
+    selected.filter(move |(name, facts)| {
         let wanted = desired.certificates.get(name).is_some_and(|of| of.hosts.contains(host));
         let newest = state.certificates.get(name).and_then(|known| known.newest());
         let has = newest.zip(facts.installed.as_ref());
-        wanted
-            && request.selects(name)
-            && has.is_some_and(|((_, new), has)| new.fingerprint == has.fingerprint)
+        wanted && has.is_some_and(|((_, new), has)| new.fingerprint == has.fingerprint)
     })
 }
 

@@ -154,10 +154,7 @@ pub fn plan(
     let mut plan = Plan::default();
     let mut deploys: BTreeMap<&HostName, Vec<Install>> = BTreeMap::new();
     let nothing = CertState::default();
-    for certificate in desired.certificates.values() {
-        if !request.selects(&certificate.name) {
-            continue;
-        }
+    for certificate in request.selected(desired) {
         if let Some(problem) = state.unreadable.get(&certificate.name) {
             let (name, problem) = (certificate.name.clone(), problem.clone());
             plan.waiting.push(Waiting::Unreadable(name, None, problem));

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::Begun;
+use crate::model::desired::{Certificate, Desired};
 use crate::model::name::{CertName, HostName};
 
 /// What the plan may contain.
@@ -30,6 +31,17 @@ impl Request {
     /// Whether it is about this certificate.
     pub fn selects(&self, name: &CertName) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(name))
+    }
+
+    /// Those it is about: a pass asks for one of ten thousand, ten thousand times.
+    pub(super) fn selected<'a>(
+        &'a self,
+        desired: &'a Desired,
+    ) -> Box<dyn Iterator<Item = &'a Certificate> + 'a> {
+        match &self.only {
+            None => Box::new(desired.certificates.values()),
+            Some(only) => Box::new(only.iter().filter_map(|name| desired.certificates.get(name))),
+        }
     }
 
     /// Whether it is about this host.
