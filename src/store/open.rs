@@ -163,17 +163,13 @@ fn probe(root: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Removes what runs that died left behind; a run that lives may have younger ones.
+/// Removes what runs that died left behind; a run that lives may have younger ones. Whoever next works on a certificate
+/// does the same in its folders: to look into all of them each time costs more than to read them.
 fn sweep(root: &Path) {
     const AGE: Duration = Duration::from_secs(3600);
     files::sweep(root, AGE);
     for folder in FOLDERS {
         files::sweep(&root.join(folder), AGE);
-    }
-    let certificates = root.join("certificates");
-    for name in files::names(&certificates).unwrap_or_default() {
-        files::sweep(&certificates.join(&name), AGE);
-        files::sweep(&certificates.join(&name).join("versions"), AGE);
     }
 }
 
