@@ -12,7 +12,7 @@ use super::bearer::{Bearer, Session};
 use super::http::{Answer, ApiError, Call, segment};
 use super::rrset::{self, Wanted, quoted};
 use super::{Change, Error, Provider};
-use crate::kind::{Kind, Section};
+use crate::kind::{Kind, Remedy, Section};
 
 /// The table entry.
 pub const KIND: Kind<dyn Provider> = Kind {
@@ -25,6 +25,17 @@ pub const KIND: Kind<dyn Provider> = Kind {
 
 fn build(section: &mut Section<'_>) -> Option<Arc<dyn Provider>> {
     let api = Bearer::read(section, &KIND, "https://api.hetzner.cloud/v1", "Bearer")?;
+    if api.host() == OLD_CONSOLE {
+        section.mistake(
+            section.at(),
+            format!("the DNS Console, {OLD_CONSOLE}, was shut down in May 2026"),
+            Remedy::Hint(
+                "leave `api` away, move the zones to the Cloud Console, and make an API token there"
+                    .to_owned(),
+            ),
+        );
+        return None;
+    }
     Some(Arc::new(Hetzner(api)))
 }
 
@@ -152,6 +163,7 @@ fn failed(answer: &Answer) -> ApiError {
     answer.refused(&format!("the change failed with {}: {}", word("code"), word("message")))
 }
 
+const OLD_CONSOLE: &str = "dns.hetzner.com";
 const TTL_MIN: u32 = 60;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
