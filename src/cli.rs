@@ -129,7 +129,7 @@ enum Command {
     /// The preflight: is everything there that renewing and deploying need? Safe to run any time
     ///
     /// Reads every secret, asks the CAs for their directory and the time, writes a scratch TXT record for each
-    /// certificate and removes it, looks at CAA records, logs in to every host, runs its config test (nothing is
+    /// name of each certificate and removes it, looks at CAA records, logs in to every host, runs its config test (nothing is
     /// loaded), and looks at what it serves. Makes no store where there is none. Ends with 1 if anything fails.
     Check,
     /// Take over certbot's certificates, so that nothing is issued anew before its time

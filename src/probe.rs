@@ -236,15 +236,7 @@ fn served(chain: &[Vec<u8>], question: &Question<'_>, at: Timestamp) -> Result<S
     let hurts = |_: &ChainEnd| {
         distrust.is_some() || question.roots.distrust(chain, question.name, last.unwrap_or(at)).is_some()
     };
-    Ok(Served {
-        chain_end: end.filter(hurts),
-        fingerprint: leaf.fingerprint,
-        serial: leaf.serial,
-        not_before: leaf.not_before,
-        not_after: leaf.not_after,
-        issuer: leaf.issuer,
-        distrust,
-    })
+    Ok(Served { chain_end: end.filter(hurts), ..Served::of(leaf, distrust.clone()) })
 }
 
 fn client(verifier: AnyCertificate) -> Arc<ClientConfig> {

@@ -225,6 +225,10 @@ pub(super) fn untold(attended: &Attended) -> Vec<(String, Option<&str>)> {
         let next = "the next pass tells people again what they are to know";
         said.push((render::problem(problem, Some(next)), Some(problem.code.as_str())));
     }
+    if let Some(problem) = &attended.heartbeat {
+        let next = "called again after the next complete pass; until then the watcher outside hears nothing";
+        said.push((render::problem(problem, Some(next)), Some(problem.code.as_str())));
+    }
     for letter in &attended.undelivered {
         let next = match letter.next {
             Some(next) => format!("tried again from {} on", minute(next)),

@@ -140,7 +140,7 @@ impl Front {
     /// Says what people could not be told: after every pass, and between them what is new.
     fn untold(&self, attended: &Attended, occasion: Occasion) {
         let letters = attended.undelivered.iter().map(|it| format!("{} {}", it.channel, it.title));
-        let problems = attended.problems.iter().map(Problem::one_line);
+        let problems = attended.problems.iter().chain(&attended.heartbeat).map(Problem::one_line);
         let now: BTreeSet<String> = letters.chain(problems).collect();
         let mut before = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
         if occasion == Occasion::Pass || !now.is_subset(&before) {

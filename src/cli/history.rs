@@ -31,9 +31,10 @@ impl Output {
         let history = store.map(|store| store.history()).transpose();
         let history = history.map_err(|error| refused(Problem::of(&error)))?.unwrap_or_default();
         if history.unreadable > 0 {
+            let lines =
+                if history.unreadable == 1 { "1 line" } else { &format!("{} lines", history.unreadable) };
             complain(&format!(
-                "warning: {} lines of the history cannot be read: cut short by a crash, or not certfleet's",
-                history.unreadable
+                "warning: {lines} of the history cannot be read: cut short by a crash, or not certfleet's"
             ));
         }
         let mut entries = history.entries;

@@ -73,7 +73,32 @@ fn entries(config: &Config, scans: &[HostScan]) -> Vec<String> {
         let name = std::iter::once(usual.clone()).chain(numbered).find(|name| taken.insert(name.clone()));
         let hosts: Vec<String> = hosts.iter().map(|host| format!("\"{host}\"")).collect();
         let entry = certificate_entry(&name.unwrap_or(usual), &domains, None);
-        format!("{entry}hosts = [{}]\n", hosts.join(", "))
+        format!("{entry}hosts = [{}]\n{}{}", hosts.join(", "), probed(found), choices(config))
     };
     wanted.into_values().map(one).collect()
+}
+
+/// The name to probe with, for a certificate that has wildcards only and so has no default.
+fn probed(found: &FoundCertificate) -> String {
+    if !found.domains.iter().all(Domain::is_wildcard) {
+        return String::new();
+    }
+    let names = found.used_by.iter().filter_map(|name| name.parse::<Domain>().ok());
+    match names.filter(|name| !name.is_wildcard()).find(|name| found.domains.iter().any(|d| d.covers(name))) {
+        Some(name) => format!("verify-names = [\"{name}\"]\n"),
+        None => "verify-names = [] # not probed: name what visitors use\n".to_owned(),
+    }
+}
+
+/// Issuer and account, where there is no default because there are several.
+fn choices(config: &Config) -> String {
+    let issuers: Vec<&str> = config.desired.issuers.keys().map(|name| name.as_str()).collect();
+    let accounts: Vec<&str> = config.dns.keys().map(|name| name.as_str()).collect();
+    let choice = |(key, names): (&str, Vec<&str>)| match names.as_slice() {
+        [first, others @ ..] if !others.is_empty() => {
+            Some(format!("{key} = \"{first}\" # or {}\n", others.join(", ")))
+        }
+        _ => None,
+    };
+    [("issuer", issuers), ("dns", accounts)].into_iter().filter_map(choice).collect()
 }

@@ -37,6 +37,11 @@ impl Bearer {
         Some(Self { api: api?, token: token?, scheme })
     }
 
+    /// Where the API is.
+    pub(super) fn host(&self) -> String {
+        self.api.host()
+    }
+
     /// Does some work with the token, which is read for it.
     pub(super) async fn work<'a, T, F>(&'a self, work: impl FnOnce(Session<'a>) -> F) -> Result<T, Error>
     where

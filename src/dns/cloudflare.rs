@@ -1,4 +1,4 @@
-//! Cloudflare: records by the API version 4, all changes of a zone in one batch.
+//! Cloudflare: records by the API version 4, several changes of a zone in one batch.
 
 use std::sync::Arc;
 
@@ -150,14 +150,18 @@ fn batch(all: &[Wanted], there: &[Record]) -> (Vec<Value>, Vec<Value>) {
     (deletes, posts)
 }
 
-/// Writes a batch; the answer, if it is no success.
+/// Writes what is to be deleted and made; the answer, if it is no success.
 async fn write(
     session: &Session<'_>,
     zone: &str,
     deletes: &[Value],
     posts: &[Value],
 ) -> Result<Option<Answer>, ApiError> {
-    let path = format!("zones/{}/dns_records/batch", segment(zone));
+    let records = format!("zones/{}/dns_records", segment(zone));
+    if deletes.len() + posts.len() == 1 {
+        return singly(session, &records, deletes, posts).await;
+    }
+    let path = format!("{records}/batch");
     let parts = deletes.chunks(BATCH).map(|part| json!({ "deletes": part }));
     let parts = parts.chain(posts.chunks(BATCH).map(|part| json!({ "posts": part })));
     let mut bodies: Vec<Value> = parts.collect();
@@ -165,13 +169,40 @@ async fn write(
         bodies = vec![json!({ "deletes": deletes, "posts": posts })];
     }
     for body in bodies {
-        let answer = session.send(Call::post(path.as_str()).json(&body)).await?;
-        let done = (200..300).contains(&answer.status()) && answer.json::<Envelope<Value>>()?.success;
-        if !done {
+        match rejected(session.send(Call::post(path.as_str()).json(&body)).await?)? {
+            None => {}
+            // A gateway (`api`) that knows single records only.
+            Some(answer) if matches!(answer.status(), 404 | 405) && !has(&answer, GONE) => {
+                return singly(session, &records, deletes, posts).await;
+            }
+            answer => return Ok(answer),
+        }
+    }
+    Ok(None)
+}
+
+/// The same, record by record.
+async fn singly(
+    session: &Session<'_>,
+    records: &str,
+    deletes: &[Value],
+    posts: &[Value],
+) -> Result<Option<Answer>, ApiError> {
+    for id in deletes.iter().filter_map(|delete| delete["id"].as_str()) {
+        session.delete(format!("{records}/{}", segment(id))).await?;
+    }
+    for post in posts {
+        if let Some(answer) = rejected(session.send(Call::post(records).json(post)).await?)? {
             return Ok(Some(answer));
         }
     }
     Ok(None)
+}
+
+/// The answer, if it is no success.
+fn rejected(answer: Answer) -> Result<Option<Answer>, ApiError> {
+    let done = (200..300).contains(&answer.status()) && answer.json::<Envelope<Value>>()?.success;
+    Ok((!done).then_some(answer))
 }
 
 /// One page of a list, and how many pages there are.
@@ -206,8 +237,10 @@ fn ttl(asked: u32) -> u32 {
     if asked == 1 { asked } else { asked.max(60) }
 }
 
-/// Record exists already (two codes), record is gone.
-const CHANGED_MEANWHILE: [u32; 3] = [81057, 81058, 81044];
+/// Record is gone.
+const GONE: u32 = 81044;
+/// The same, and that it exists already (two codes).
+const CHANGED_MEANWHILE: [u32; 3] = [81057, 81058, GONE];
 /// Invalid request headers, invalid format for Authorization header, invalid token, authentication error.
 const BAD_TOKEN: [u32; 4] = [6003, 6111, 9109, 10000];
 const TRIES: u32 = 3;

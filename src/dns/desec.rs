@@ -66,7 +66,7 @@ async fn apply(session: &Session<'_>, zone: &str, all: &[Wanted]) -> Result<(), 
         if body.is_empty() {
             return Ok(());
         }
-        session.make(Call::put(path.as_str()).json(&Value::Array(body))).await?;
+        session.make(Call::patch(path.as_str()).json(&Value::Array(body))).await?;
     }
     Err(session.api.contended(zone).into())
 }

@@ -39,17 +39,10 @@ impl Provider for DigitalOcean {
         self.0
             .work(|session| async move {
                 let zone = zone.trim_end_matches('.');
-                known(&session, zone).await?;
                 each(&all, |wanted| one(&session, zone, wanted)).await
             })
             .await
     }
-}
-
-#[derive(Deserialize)]
-struct Found {
-    #[serde(rename = "domain")]
-    _domain: Domain,
 }
 
 #[derive(Deserialize)]
@@ -90,12 +83,9 @@ struct Pages {
     next: Option<String>,
 }
 
-async fn known(session: &Session<'_>, zone: &str) -> Result<(), ApiError> {
-    if session.find::<Found>(Call::get(format!("domains/{}", segment(zone)))).await?.is_some() {
-        return Ok(());
-    }
+async fn unknown(session: &Session<'_>, zone: &str) -> Result<ApiError, ApiError> {
     let others: Domains = session.get(Call::get("domains?per_page=6")).await?;
-    Err(session.api.no_zone_among(zone, others.domains.into_iter().map(|domain| domain.name).collect()))
+    Ok(session.api.no_zone_among(zone, others.domains.into_iter().map(|domain| domain.name).collect()))
 }
 
 async fn one(session: &Session<'_>, zone: &str, wanted: &Wanted) -> Result<(), Error> {
@@ -117,13 +107,12 @@ async fn one(session: &Session<'_>, zone: &str, wanted: &Wanted) -> Result<(), E
 async fn records(session: &Session<'_>, zone: &str, wanted: &Wanted) -> Result<Vec<Record>, ApiError> {
     let mut found = Vec::new();
     for number in 1..=MOST_PAGES {
-        let page: Page = session
-            .get(Call::get(format!(
-                "domains/{}/records?type=TXT&name={}&per_page=200&page={number}",
-                segment(zone),
-                segment(wanted.bare())
-            )))
-            .await?;
+        let call = Call::get(format!(
+            "domains/{}/records?type=TXT&name={}&per_page=200&page={number}",
+            segment(zone),
+            segment(wanted.bare())
+        ));
+        let Some(page) = session.find::<Page>(call).await? else { return Err(unknown(session, zone).await?) };
         found.extend(page.domain_records);
         if page.links.pages.next.is_none() {
             break;

@@ -40,7 +40,6 @@ impl Provider for Gandi {
         self.0
             .work(|session| async move {
                 let zone = zone.trim_end_matches('.');
-                known(&session, zone).await?;
                 each(&all, |wanted| one(&session, zone, wanted)).await
             })
             .await
@@ -64,11 +63,15 @@ struct Domain {
 }
 
 async fn known(session: &Session<'_>, zone: &str) -> Result<(), ApiError> {
-    if session.find::<Value>(Call::get(format!("domains/{}", segment(zone)))).await?.is_some() {
-        return Ok(());
+    match session.find::<Value>(Call::get(format!("domains/{}", segment(zone)))).await? {
+        Some(_) => Ok(()),
+        None => Err(unknown(session, zone).await?),
     }
+}
+
+async fn unknown(session: &Session<'_>, zone: &str) -> Result<ApiError, ApiError> {
     let others: Vec<Domain> = session.get(Call::get("domains?per_page=6")).await?;
-    Err(session.api.no_zone_among(zone, others.into_iter().map(|domain| domain.fqdn).collect()))
+    Ok(session.api.no_zone_among(zone, others.into_iter().map(|domain| domain.fqdn).collect()))
 }
 
 async fn one(session: &Session<'_>, zone: &str, wanted: &Wanted) -> Result<(), Error> {
@@ -78,7 +81,13 @@ async fn one(session: &Session<'_>, zone: &str, wanted: &Wanted) -> Result<(), E
         let (ttl, there) = match set {
             // Those of others keep theirs.
             Some(set) => (set.rrset_ttl, set.rrset_values),
-            None => (wanted.ttl, Vec::new()),
+            None => {
+                if wanted.add.is_empty() {
+                    // Nothing will be written that would tell that the account has lost the zone.
+                    known(session, zone).await?;
+                }
+                (wanted.ttl, Vec::new())
+            }
         };
         // Also the look after the writing.
         let Some(merged) = wanted.merged(&there) else { return Ok(()) };
@@ -86,7 +95,10 @@ async fn one(session: &Session<'_>, zone: &str, wanted: &Wanted) -> Result<(), E
             session.delete(path.clone()).await?;
         } else {
             let body = json!({ "rrset_ttl": ttl.max(TTL_MIN), "rrset_values": merged });
-            session.make(Call::put(path.as_str()).json(&body)).await?;
+            match session.send(Call::put(path.as_str()).json(&body)).await? {
+                answer if answer.status() == 404 => return Err(unknown(session, zone).await?.into()),
+                answer => answer.success().map(drop)?,
+            }
         }
     }
     Err(session.api.contended(wanted.bare()).into())

@@ -12,7 +12,7 @@ use super::bearer::{Bearer, Session};
 use super::http::{Answer, ApiError, Call, segment};
 use super::rrset::{self, Wanted, quoted};
 use super::{Change, Error, Provider};
-use crate::kind::{Kind, Section};
+use crate::kind::{Kind, Remedy, Section};
 
 /// The table entry.
 pub const KIND: Kind<dyn Provider> = Kind {
@@ -25,6 +25,17 @@ pub const KIND: Kind<dyn Provider> = Kind {
 
 fn build(section: &mut Section<'_>) -> Option<Arc<dyn Provider>> {
     let api = Bearer::read(section, &KIND, "https://api.hetzner.cloud/v1", "Bearer")?;
+    if api.host() == OLD_CONSOLE {
+        section.mistake(
+            section.at(),
+            format!("the DNS Console, {OLD_CONSOLE}, was shut down in May 2026"),
+            Remedy::Hint(
+                "leave `api` away, move the zones to the Cloud Console, and make an API token there"
+                    .to_owned(),
+            ),
+        );
+        return None;
+    }
     Some(Arc::new(Hetzner(api)))
 }
 
@@ -40,20 +51,15 @@ impl Provider for Hetzner {
         }
         self.0
             .work(|session| async move {
-                let zone = zone_id(&session, zone).await?;
+                let zone = zone.trim_end_matches('.');
                 // One after the other: a zone is locked while a change of it is made.
                 for wanted in &all {
-                    one(&session, &zone, wanted).await?;
+                    one(&session, zone, wanted).await?;
                 }
                 Ok(())
             })
             .await
     }
-}
-
-#[derive(Deserialize)]
-struct Found {
-    zone: Zone,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +69,6 @@ struct Zones {
 
 #[derive(Deserialize)]
 struct Zone {
-    id: u64,
     name: String,
 }
 
@@ -93,19 +98,21 @@ struct Action {
     status: String,
 }
 
-async fn zone_id(session: &Session<'_>, zone: &str) -> Result<String, ApiError> {
-    let name = zone.trim_end_matches('.');
-    if let Some(found) = session.find::<Found>(Call::get(format!("zones/{}", segment(name)))).await? {
-        return Ok(found.zone.id.to_string());
-    }
+async fn unknown(session: &Session<'_>, zone: &str) -> Result<ApiError, ApiError> {
     let others: Zones = session.get(Call::get("zones?per_page=6")).await?;
-    Err(session.api.no_zone_among(name, others.zones.into_iter().map(|zone| zone.name).collect()))
+    Ok(session.api.no_zone_among(zone, others.zones.into_iter().map(|zone| zone.name).collect()))
 }
 
 async fn one(session: &Session<'_>, zone: &str, wanted: &Wanted) -> Result<(), Error> {
-    let path = format!("zones/{zone}/rrsets/{}/TXT", segment(&wanted.name));
+    // By its name, which stands for its id.
+    let at = format!("zones/{}", segment(zone));
+    let path = format!("{at}/rrsets/{}/TXT", segment(&wanted.name));
     let set: Option<Set> = session.find(Call::get(path.as_str())).await?;
     let exists = set.is_some();
+    // Nothing would be written that tells that the account has lost the zone.
+    if !exists && wanted.add.is_empty() && session.find::<Value>(Call::get(at)).await?.is_none() {
+        return Err(unknown(session, zone).await?.into());
+    }
     let there: Vec<String> =
         set.into_iter().flat_map(|set| set.rrset.records).map(|record| record.value).collect();
     let gone: Vec<Value> =
@@ -118,18 +125,23 @@ async fn one(session: &Session<'_>, zone: &str, wanted: &Wanted) -> Result<(), E
         if !exists {
             body["ttl"] = json!(wanted.ttl.max(TTL_MIN));
         }
-        change(session, Call::post(format!("{path}/actions/add_records")).json(&body)).await?;
+        let call = Call::post(format!("{path}/actions/add_records")).json(&body);
+        match session.send(call).await? {
+            answer if answer.status() == 404 => return Err(unknown(session, zone).await?.into()),
+            answer => finish(session, answer).await?,
+        }
     }
     if !gone.is_empty() {
         let body = json!({ "records": gone });
-        change(session, Call::post(format!("{path}/actions/remove_records")).json(&body)).await?;
+        let call = Call::post(format!("{path}/actions/remove_records")).json(&body);
+        finish(session, session.send(call).await?).await?;
     }
     Ok(())
 }
 
-/// Starts an action and waits for its end.
-async fn change(session: &Session<'_>, call: Call) -> Result<(), ApiError> {
-    let mut answer = session.send(call).await?.success()?;
+/// Waits for the end of an action that was begun.
+async fn finish(session: &Session<'_>, begun: Answer) -> Result<(), ApiError> {
+    let mut answer = begun.success()?;
     let mut pause = PAUSE_MIN;
     loop {
         let action = answer.json::<Started>()?.action;
@@ -151,6 +163,7 @@ fn failed(answer: &Answer) -> ApiError {
     answer.refused(&format!("the change failed with {}: {}", word("code"), word("message")))
 }
 
+const OLD_CONSOLE: &str = "dns.hetzner.com";
 const TTL_MIN: u32 = 60;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);

@@ -176,7 +176,8 @@ impl Api {
         ApiError::Url { account: self.about.account.clone(), url: url.to_owned() }
     }
 
-    fn host(&self) -> String {
+    /// The host, with its port where that is not the usual one.
+    pub fn host(&self) -> String {
         http::host(&self.base)
     }
 }

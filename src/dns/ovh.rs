@@ -27,7 +27,7 @@ pub const KIND: Kind<dyn Provider> = Kind {
     example: "endpoint = \"eu\"\napplication-key = \"7kbG7Bk7S9Nt7ZSV\"\n\
               application-secret = { file = \"/etc/certfleet/secrets/ovh-application\" }\n\
               consumer-key = { file = \"/etc/certfleet/secrets/ovh-consumer\" }\n",
-    rights: "a consumer key with GET, POST and DELETE on /domain/zone/example.org/record*, GET on /domain/zone/example.org, and POST on /domain/zone/example.org/refresh, for each zone",
+    rights: "a consumer key with GET, POST and DELETE on /domain/zone/example.org/record*, and POST on /domain/zone/example.org/refresh, for each zone",
     build,
 };
 
@@ -82,12 +82,11 @@ impl Provider for Ovh {
             let ahead = self.clock().await?;
             let session = Session { ovh: self, application_secret, consumer_key, ahead };
             let zone = zone.trim_end_matches('.');
-            session.known(zone).await?;
-            let path = format!("domain/zone/{}", segment(zone));
-            let written = each(&all, |wanted| session.one(&path, wanted)).await;
+            let written = each(&all, |wanted| session.one(zone, wanted)).await;
             // Always: an earlier attempt may have written and then been cut off before this.
-            session.send(Method::POST, &format!("{path}/refresh"), None).await?.success()?;
-            written
+            let refresh = format!("domain/zone/{}/refresh", segment(zone));
+            let refreshed = session.send(Method::POST, &refresh, None).await.and_then(Answer::success);
+            written.and(refreshed.map(drop).map_err(Error::from))
         };
         in_time(&self.api, work).await
     }
@@ -160,10 +159,13 @@ impl Session<'_> {
         self.send(Method::GET, path, None).await?.success()?.json()
     }
 
-    async fn known(&self, zone: &str) -> Result<(), ApiError> {
-        let answer = self.send(Method::GET, &format!("domain/zone/{}", segment(zone)), None).await?;
+    /// The records of a name, by their numbers.
+    async fn list(&self, zone: &str, name: &str) -> Result<Vec<u64>, ApiError> {
+        let query = format!("fieldType=TXT&subDomain={}", segment(name));
+        let path = format!("domain/zone/{}/record?{query}", segment(zone));
+        let answer = self.send(Method::GET, &path, None).await?;
         if answer.status() != 404 {
-            return answer.success().map(drop);
+            return answer.success()?.json();
         }
         // A narrow key may not ask this.
         let others = self.get("domain/zone").await.unwrap_or_default();
@@ -172,10 +174,10 @@ impl Session<'_> {
 
     async fn one(&self, zone: &str, wanted: &Wanted) -> Result<(), Error> {
         let name = if wanted.name == "@" { "" } else { &wanted.name };
-        let list = format!("{zone}/record?fieldType=TXT&subDomain={}", segment(name));
+        let records = format!("domain/zone/{}/record", segment(zone));
         let mut there: Vec<Record> = Vec::new();
-        for id in self.get::<Vec<u64>>(&list).await? {
-            let answer = self.send(Method::GET, &format!("{zone}/record/{id}"), None).await?;
+        for id in self.list(zone, name).await? {
+            let answer = self.send(Method::GET, &format!("{records}/{id}"), None).await?;
             // Gone since.
             if answer.status() != 404 {
                 there.push(answer.success()?.json()?);
@@ -189,10 +191,10 @@ impl Session<'_> {
                 "target": rrset::quoted(value),
                 "ttl": wanted.ttl.max(TTL_MIN),
             });
-            self.send(Method::POST, &format!("{zone}/record"), Some(body)).await?.success()?;
+            self.send(Method::POST, &records, Some(body)).await?.success()?;
         }
         for record in there.iter().filter(|record| wanted.unwanted(&record.target)) {
-            let path = format!("{zone}/record/{}", record.id);
+            let path = format!("{records}/{}", record.id);
             let answer = self.send(Method::DELETE, &path, None).await?;
             if answer.status() != 404 {
                 answer.success()?;

@@ -61,6 +61,8 @@ pub struct Attended {
     pub undelivered: Vec<Undelivered>,
     /// What went wrong beside that.
     pub problems: Vec<Problem>,
+    /// Why the watcher outside did not hear that all is well.
+    pub heartbeat: Option<Problem>,
     /// When there may be something to tell, though nothing is done until then.
     pub next: Option<Timestamp>,
 }
@@ -68,7 +70,7 @@ pub struct Attended {
 impl Attended {
     /// Whether everybody knows what they are to know.
     pub fn is_well(&self) -> bool {
-        self.undelivered.is_empty() && self.problems.is_empty()
+        self.undelivered.is_empty() && self.problems.is_empty() && self.heartbeat.is_none()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The preflight: everything that a renewal and a deployment need, tried without doing either.
 //!
-//! What it changes: it sets one scratch TXT record for each certificate, noted in the store before and removed
+//! What it changes: it sets one scratch TXT record for each name, noted in the store before and removed
 //! after, like any challenge record. Where there is no store yet it makes none: what it has to note meanwhile goes
 //! into a temporary one.
 

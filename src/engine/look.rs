@@ -135,16 +135,8 @@ impl Engine {
             .collect();
         let leaf = Leaf::parse(chain.first()?).ok()?;
         let name = certificate.verify_names.first().or_else(|| certificate.domains.first())?;
-        Some(Served {
-            fingerprint: leaf.fingerprint,
-            serial: leaf.serial,
-            not_before: leaf.not_before,
-            not_after: leaf.not_after,
-            issuer: leaf.issuer,
-            distrust: self.observer.roots(certificate).distrust(&chain, name, now),
-            // Nobody is served it: when its chain ends matters when it is.
-            chain_end: None,
-        })
+        // Nobody is served it: when its chain ends matters when it is.
+        Some(Served::of(leaf, self.observer.roots(certificate).distrust(&chain, name, now)))
     }
 
     /// What is not as it should be.

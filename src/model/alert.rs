@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::name::{CertName, HostName};
 pub use condition::{Condition, conditions};
-pub use expiry::{level_of, limits};
+pub use expiry::{level, level_of, limits};
 pub use finding::{Circumstances, Ending, Finding, findings};
 pub use ladder::{next_step, over_at, step};
 pub use letters::{delivered, due_letters, failed, next_letter, reached};

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::cert::ChainEnd;
+use super::cert::{ChainEnd, Leaf};
 use super::name::{CertName, Domain, Fingerprint, HostName, VersionNumber};
 use super::problem::Problem;
 
@@ -83,4 +83,19 @@ pub struct Served {
     /// What came with it and ends before it does, so that visitors refuse it from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain_end: Option<ChainEnd>,
+}
+
+impl Served {
+    /// A leaf, and what visitors think of it.
+    pub fn of(leaf: Leaf, distrust: Option<String>) -> Self {
+        Self {
+            fingerprint: leaf.fingerprint,
+            serial: leaf.serial,
+            not_before: leaf.not_before,
+            not_after: leaf.not_after,
+            issuer: leaf.issuer,
+            distrust,
+            chain_end: None,
+        }
+    }
 }

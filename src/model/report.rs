@@ -142,6 +142,8 @@ pub struct Serving {
     pub days_left: i64,
     /// Why a visitor would not trust it.
     pub distrust: Option<String>,
+    /// When what comes with it ends, where that is earlier and visitors refuse it from then on.
+    pub chain_ends: Option<Timestamp>,
 }
 
 /// Something wrong, as reported.

@@ -46,7 +46,13 @@ impl Words {
         let open = !matches!(notice.occasion, Occasion::Over | Occasion::Test);
         Self {
             headline: headline(notice),
-            subjects: notice.subjects.iter().map(|subject| plain(&subject.text)).collect(),
+            // One alone is the headline itself.
+            subjects: notice
+                .subjects
+                .iter()
+                .filter(|subject| subject.text != notice.title)
+                .map(|subject| plain(&subject.text))
+                .collect(),
             more: notice.more,
             facts,
             acknowledge: open.then(|| format!("certfleet alert ack {}", plain(&notice.alert))),
@@ -183,6 +189,9 @@ mod tests {
              since: 2026-11-20 10:00 UTC, 3 days ago\nnext: retry at 15:00 UTC\n\
              do: certfleet renew --force media.example.org\nacknowledge: certfleet alert ack a1b2"
         );
+        let subject = Subject { certificate: None, host: None, text: notice().title };
+        let one = Words::of(&Notice { subjects: vec![subject], more: 0, ..notice() });
+        assert!(one.plain_text(10_000).starts_with("why: the CA refuses"));
         let over = Words::of(&Notice { occasion: Occasion::Over, ..notice() });
         assert!(over.headline.starts_with("over: ") && !over.plain_text(10_000).contains("alert ack"));
     }

@@ -55,9 +55,10 @@ fn next_end(report: &Report) -> Option<String> {
 }
 
 fn place(end: &End<'_>) -> String {
+    let what = if end.of_chain { "the chain of " } else { "" };
     match end.host {
-        Some(host) => format!("{} on {host}", end.certificate),
-        None => end.certificate.to_string(),
+        Some(host) => format!("{what}{} on {host}", end.certificate),
+        None => format!("{what}{}", end.certificate),
     }
 }
 

@@ -71,6 +71,24 @@ fn what_is_as_it_should_be_is_ok_and_stays_as_it_is() {
 }
 
 #[test]
+fn every_name_of_a_certificate_is_tried() {
+    let world = World::builder().zone("social.test").start().unwrap();
+    let certificate = "[[certificate]]\nhosts = []\ndomains = [\"media.social.test\", \"*.media.social.test\", \
+                       \"www.social.test\", \"x.elsewhere.test\"]\n";
+    let config = world.config(certificate).unwrap();
+
+    let checked = certfleet(&config, &["check", "--json"]).ended(1).json();
+
+    let passed = found(&checked, "pass", "dns main: media.social.test");
+    assert!(passed[0]["message"].as_str().unwrap().ends_with("; 2 of 3 names alike"), "{checked:#}");
+    let failed = found(&checked, "fail", "dns main");
+    assert_eq!(failed.len(), 1, "{checked:#}");
+    assert_eq!(failed[0]["subject"], "dns main: x.elsewhere.test", "{checked:#}");
+    assert!(failed[0]["hint"].is_string(), "{checked:#}");
+    assert_eq!(world.ns.txt_records().unwrap(), Vec::<String>::new());
+}
+
+#[test]
 fn what_is_wrong_is_named_with_its_remedy_and_the_rest_is_tried() {
     let world = World::builder()
         .hosts(&["sally", "esme", "frank"])

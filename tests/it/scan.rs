@@ -107,6 +107,32 @@ fn everything_is_found_and_called_by_its_name() {
 }
 
 #[test]
+fn what_is_printed_can_be_pasted_where_there_are_no_defaults() {
+    let world = World::builder().hosts(&["sally"]).site(&[OURS]).start().unwrap();
+    let sally = world.host("sally");
+    let authority = Authority::new("some CA").unwrap();
+    for (name, server) in [("shop", "a.shop.social.test"), ("wiki", "_")] {
+        let domain = format!("*.{name}.social.test");
+        sally.install(name, &authority.issue(&[&domain], -DAY, 80 * DAY).unwrap()).unwrap();
+        sally.add_server(name, &[server]).unwrap();
+    }
+    let more = "[issuer.other]\ndirectory = \"https://other.test/dir\"\ncontact = [\"a@social.test\"]\n\
+                accept-terms = true\n[dns.other]\nprovider = \"exec\"\ncommand = \"/bin/true\"\n\
+                [[certificate]]\ndomains = [\"x.social.test\"]\nhosts = []\nissuer = \"pebble\"\ndns = \"main\"\n";
+    let config = world.config(more).unwrap();
+
+    let scan = certfleet(&config, &["scan", "--json"]).ended(0).json();
+
+    let entries: Vec<&str> =
+        scan["entries"].as_array().unwrap().iter().map(|entry| entry.as_str().unwrap()).collect();
+    assert!(entries[2].contains("verify-names = [\"a.shop.social.test\"]"), "{entries:#?}");
+    assert!(entries[3].contains("verify-names = []"), "{entries:#?}");
+    let config = world.config(&format!("{more}{}", entries.join("\n"))).unwrap();
+    let plan = certfleet(&config, &["plan"]).ended(3);
+    plan.printed("issue     shop.social.test").printed("issue     wiki.social.test");
+}
+
+#[test]
 fn expired_ones_and_what_will_be_replaced_are_said_to_be_so() {
     let world = World::builder().hosts(&["sally"]).site(&[OURS]).start().unwrap();
     let config =

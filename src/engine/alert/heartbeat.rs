@@ -41,7 +41,7 @@ impl Session<'_> {
                 });
                 trouble.failures = trouble.failures.saturating_add(1);
                 trouble.problem = problem.clone();
-                self.attended.problems.push(problem);
+                self.attended.heartbeat = Some(problem);
             }
         }
     }

@@ -28,58 +28,74 @@ const NAMES: usize = 32;
 const HOST: Duration = Duration::from_secs(90);
 
 impl Engine {
-    /// One scratch record for each certificate: written, seen by every server that is asked, removed.
+    /// One scratch record for each name: written, seen by every server that is asked, removed.
     pub(super) async fn try_records(&self) -> Vec<Finding> {
         let certificates = self.config.desired.certificates.values();
-        stream::iter(certificates.map(|certificate| self.try_record(certificate)))
+        stream::iter(certificates.map(|certificate| self.try_records_of(certificate)))
             .buffered(NAMES)
-            .collect()
+            .concat()
             .await
     }
 
-    async fn try_record(&self, certificate: &Certificate) -> Finding {
-        let Some(domain) = certificate.domains.first() else {
-            return Finding::fail("dns", "a certificate without domains", "add `domains`");
-        };
-        let subject = format!("dns {}: {}", certificate.dns, domain.base());
+    /// What worked is one finding, and each name of which it did not has its own.
+    async fn try_records_of(&self, certificate: &Certificate) -> Vec<Finding> {
+        // A name and its wildcard are proven at the same place. The first stays the first.
+        let mut seen = BTreeSet::new();
+        let names = certificate.domains.iter().map(Domain::base).filter(|base| seen.insert(*base));
+        let bases: Vec<&str> = names.collect();
+        let subject = |base: &str| format!("dns {}: {base}", certificate.dns);
+        let first = subject(bases.first().copied().unwrap_or_default());
         let name = &certificate.name;
         let _held = match self.store.lock_certificate(name, "checking", Timestamp::now()) {
             Ok(held) => held,
             Err(LockError::Held(_)) => {
-                return Finding::warn(
-                    subject,
+                return vec![Finding::warn(
+                    first,
                     format!("not tried: another process is at work on `{name}`"),
                     "run this again when it is done",
-                );
+                )];
             }
-            Err(error) => return Finding::failed(subject, &error),
+            Err(error) => return vec![Finding::failed(first, &error)],
         };
-        let tried = self.write_and_read_back(certificate, domain).await;
+        let began = Instant::now();
+        let tried = join_all(bases.iter().map(|base| self.write_and_read_back(certificate, base))).await;
+        let took = began.elapsed().as_secs_f64();
         let removed = self.clean_up_of(name).await;
-        match (tried, removed) {
-            (Err(problem), _) if problem.code == "dns.no-proof" => Finding::warn(
-                subject,
-                "not tried: in `mode = \"raw\"` a record is made from what only a CA gives",
-                "see with a staging issuer whether it works",
-            ),
-            (Err(problem), _) => Finding::of(Standing::Fail, subject, problem),
-            (Ok(what), Ok(_)) => Finding::ok(subject, what),
-            (Ok(_), Err(problem)) => Finding {
+        let (mut worked, mut findings) = (Vec::new(), Vec::new());
+        for (base, tried) in bases.iter().zip(tried) {
+            match tried {
+                Ok(what) => worked.push((subject(base), what)),
+                Err(problem) if problem.code == "dns.no-proof" => {
+                    return vec![Finding::warn(
+                        first,
+                        "not tried: in `mode = \"raw\"` a record is made from what only a CA gives",
+                        "see with a staging issuer whether it works",
+                    )];
+                }
+                Err(problem) => findings.push(Finding::of(Standing::Fail, subject(base), problem)),
+            }
+        }
+        let others = match worked.len() {
+            0 | 1 => String::new(),
+            all => format!("; {} of {} names alike", all, bases.len()),
+        };
+        match (worked.into_iter().next(), removed) {
+            (Some((subject, what)), Ok(_)) => {
+                findings.insert(0, Finding::ok(subject, format!("{what}, removed ({took:.1} s){others}")));
+            }
+            (Some((subject, _)), Err(problem)) => findings.push(Finding {
                 what: format!("a record was written and seen, but not removed: {}", problem.one_line()),
                 ..Finding::of(Standing::Fail, subject, problem)
-            },
+            }),
+            (None, _) => {}
         }
+        findings
     }
 
-    async fn write_and_read_back(
-        &self,
-        certificate: &Certificate,
-        domain: &Domain,
-    ) -> Result<String, Problem> {
-        let began = Instant::now();
+    async fn write_and_read_back(&self, certificate: &Certificate, base: &str) -> Result<String, Problem> {
         let account =
             self.account(&certificate.dns).ok_or_else(|| Problem::of(&NoAccount(certificate.dns.clone())))?;
-        let place = self.lookup.challenge(domain.base()).await.map_err(|error| Problem::of(&error))?;
+        let place = self.lookup.challenge(base).await.map_err(|error| Problem::of(&error))?;
         let debt = TxtDebt {
             certificate: certificate.name.clone(),
             dns: certificate.dns.clone(),
@@ -109,10 +125,7 @@ impl Engine {
             PropagationCheck::Resolver => "the resolver answers with it",
             PropagationCheck::Off => "`propagation-check` is off, nobody was asked for it",
         };
-        Ok(format!(
-            "a record at {owner} was written, {seen}, removed ({:.1} s)",
-            began.elapsed().as_secs_f64()
-        ))
+        Ok(format!("a record at {owner} was written, {seen}"))
     }
 
     /// Whether the CAA records of every domain let its issuer in.

@@ -26,7 +26,8 @@ pub fn limits(life: SignedDuration) -> [(Level, SignedDuration); 3] {
     [(Level::Emergency, emergency), (Level::Critical, life / 6), (Level::Warning, life / 4)]
 }
 
-pub(super) fn level(life: SignedDuration, left: SignedDuration) -> Option<Level> {
+/// How urgent it is when so much of a life is left.
+pub fn level(life: SignedDuration, left: SignedDuration) -> Option<Level> {
     let holds = |(_, limit): &(Level, SignedDuration)| left <= *limit || left <= SignedDuration::ZERO;
     limits(life).into_iter().find(holds).map(|(level, _)| level)
 }

@@ -193,5 +193,6 @@ fn serving(look: &Look, now: Timestamp) -> Option<Serving> {
         not_after: served.not_after,
         days_left: days_left(served.not_after, now),
         distrust: served.distrust.clone(),
+        chain_ends: served.chain_end.as_ref().map(|end| end.not_after),
     })
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{AddressReport, CertReport, HostReport, HostStanding, Report, Serving};
-use crate::model::alert::{Level, level_of};
+use crate::model::alert::{Level, level};
 use crate::model::name::{CertName, HostName};
 
 /// The end of a certificate, and where it matters.
@@ -15,16 +15,18 @@ pub struct End<'a> {
     pub certificate: &'a CertName,
     /// The host that serves it; none where it is the newest in the store.
     pub host: Option<&'a HostName>,
-    /// Start of its validity.
-    pub not_before: Timestamp,
-    /// End of its validity.
+    /// How long its validity is.
+    pub life: SignedDuration,
+    /// From when on visitors refuse it.
     pub not_after: Timestamp,
+    /// Whether that is because what it is served with ends before it.
+    pub of_chain: bool,
 }
 
 impl End<'_> {
     /// How urgent it is.
     pub fn urgency(&self, now: Timestamp) -> Option<Level> {
-        level_of(self.not_before, self.not_after, now)
+        level(self.life, now.duration_until(self.not_after))
     }
 }
 
@@ -93,14 +95,7 @@ impl CertReport {
 
     /// Everything that is served, else the newest version in the store.
     fn ends(&self) -> Vec<End<'_>> {
-        let served = self.hosts.iter().flat_map(|host| {
-            host.served().map(|serving| End {
-                certificate: &self.name,
-                host: Some(&host.host),
-                not_before: serving.not_before,
-                not_after: serving.not_after,
-            })
-        });
+        let served = self.hosts.iter().flat_map(|host| host.ends(&self.name));
         served.chain(self.stored_end()).collect()
     }
 
@@ -108,7 +103,8 @@ impl CertReport {
     fn stored_end(&self) -> Option<End<'_>> {
         let unseen = self.hosts.iter().all(|host| host.served().next().is_none());
         let (not_before, not_after) = self.not_before.zip(self.not_after).filter(|_| unseen)?;
-        Some(End { certificate: &self.name, host: None, not_before, not_after })
+        let life = not_before.duration_until(not_after);
+        Some(End { certificate: &self.name, host: None, life, not_after, of_chain: false })
     }
 }
 
@@ -126,8 +122,22 @@ impl HostReport {
         };
         // Visitors see an error, though not for want of time.
         let standing = standing.max(self.addresses.iter().any(rejected).then_some(Level::Critical));
-        let endings = self.served().map(|serving| level_of(serving.not_before, serving.not_after, now));
+        let endings = self.served().map(|serving| {
+            let life = serving.not_before.duration_until(serving.not_after);
+            level(life, now.duration_until(serving.chain_ends.unwrap_or(serving.not_after)))
+        });
         endings.fold(standing, Ord::max)
+    }
+
+    /// The ends of what its addresses serve.
+    fn ends<'a>(&'a self, certificate: &'a CertName) -> impl Iterator<Item = End<'a>> {
+        self.served().map(move |serving| End {
+            certificate,
+            host: Some(&self.host),
+            life: serving.not_before.duration_until(serving.not_after),
+            not_after: serving.chain_ends.unwrap_or(serving.not_after),
+            of_chain: serving.chain_ends.is_some(),
+        })
     }
 
     /// What its addresses serve.

@@ -122,8 +122,7 @@ fn measured(report: &Report) -> String {
     ends.sort_by_key(|end| end.not_after);
     let mut text = String::new();
     for end in ends.iter().take(MEASURED) {
-        let life = end.not_before.duration_until(end.not_after);
-        let [(_, emergency), (_, critical), (_, warning)] = limits(life);
+        let [(_, emergency), (_, critical), (_, warning)] = limits(end.life);
         let left = now.duration_until(end.not_after);
         let _ = write!(
             text,

@@ -109,6 +109,7 @@ fn with_all_channels_dead_the_journal_is_left_and_the_watcher_outside_hears_of_i
     let fleet = Fleet::with(&[NAME], &["chat"], &heartbeat);
     fleet.stored(NAME, 1, 10, 90);
     let ran = fleet.run(&["run", "--once"]).ended(1);
+    let ran = ran.said("next: called again after the next complete pass");
     assert!(!ran.err.contains("1f8a-secret"), "{}", ran.err);
     fleet.run_at("+100m", &["run", "--once"]).ended(1);
     assert_eq!(fleet.told(), ["chat warning raised heartbeat.failing"]);

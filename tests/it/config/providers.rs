@@ -48,6 +48,8 @@ fn wrong_values_are_refused_with_their_remedy() {
     wrong(&with("pasword = { env = 'P' }"), "did you mean \"password\"?");
     wrong(&account("provider = 'exec'\ncommand = ''"), "a path cannot be empty");
     wrong(&account("provider = 'exec'\ncommand = ['a', 'b']"), "`command` must be a string");
+    let console = "provider = 'hetzner'\napi = 'https://dns.hetzner.com/api/v1'\ntoken = { env = 'T' }";
+    wrong(&account(console), "move the zones to the Cloud Console");
     wrong(&account("provider = 'acme_dns'"), "did you mean \"acme-dns\"?");
     wrong(
         &account("provider = 'powerdns'\napi = 'https://d.example'\napi-key = { env = 'K' }\nserver-id = ''"),

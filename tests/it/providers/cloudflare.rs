@@ -12,6 +12,8 @@ use certfleet::dns::Change;
 struct Cloudflare {
     /// Somebody else makes this record just before the next batch.
     rival: Option<&'static str>,
+    /// It is a gateway that knows no batches.
+    single: bool,
 }
 
 token_bench!(Cloudflare::default(), "/client/v4");
@@ -26,7 +28,11 @@ impl Api for Cloudflare {
         match (request.method.as_str(), request.segments()[2..].to_vec().as_slice()) {
             ("GET", ["zones"]) => zones(request),
             ("GET", ["zones", "z1", "dns_records"]) => list(request, records),
-            ("POST", ["zones", "z1", "dns_records", "batch"]) => {
+            ("POST", ["zones", "z1", "dns_records"]) => batch(&json!({ "posts": [request.json()] }), records),
+            ("DELETE", ["zones", "z1", "dns_records", id]) => {
+                batch(&json!({ "deletes": [{ "id": id }] }), records)
+            }
+            ("POST", ["zones", "z1", "dns_records", "batch"]) if !self.single => {
                 if let Some(value) = self.rival.take() {
                     records.add(OWNER, value, 60);
                 }
@@ -145,10 +151,21 @@ async fn more_changes_than_a_batch_takes_are_several() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_somebody_made_meanwhile_is_no_error() {
-    let bench = TokenBench(Server::start(Cloudflare { rival: Some("a") }));
+    let bench = TokenBench(Server::start(Cloudflare { rival: Some("a"), single: false }));
     let account = account(&bench, &bench.table());
     apply(&account, &[add("a"), add("b")]).await;
     assert_eq!(bench.values(OWNER), ["a", "b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_without_batches_takes_them_one_by_one() {
+    let bench = TokenBench(Server::start(Cloudflare { single: true, ..Cloudflare::default() }));
+    let account = account(&bench, &bench.table());
+    for value in ["others", "old", "old"] {
+        bench.put(OWNER, value);
+    }
+    apply(&account, &[add("a"), add("b"), remove("old")]).await;
+    assert_eq!(bench.values(OWNER), ["a", "b", "others"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,7 +31,7 @@ impl Api for Desec {
             ("GET", ["domains"]) => Reply::json(200, &json!([domain])),
             ("GET", ["domains", "social.test"]) => Reply::json(200, &domain),
             ("GET", ["domains", "social.test", "rrsets"]) => list(request, records),
-            ("PUT", ["domains", "social.test", "rrsets"]) => {
+            ("PATCH", ["domains", "social.test", "rrsets"]) => {
                 let reply = bulk(&request.json(), records);
                 if self.rivals > 0 {
                     self.rivals -= 1;

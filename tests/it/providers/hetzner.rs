@@ -37,7 +37,7 @@ impl Api for Hetzner {
         match (request.method.as_str(), request.segments()[1..].to_vec().as_slice()) {
             ("GET", ["zones"]) => Reply::json(200, &json!({ "zones": [zone] })),
             ("GET", ["zones", "42" | "social.test"]) => Reply::json(200, &json!({ "zone": zone })),
-            ("GET", ["zones", "42", "rrsets", name, "TXT"]) => {
+            ("GET", ["zones", "42" | "social.test", "rrsets", name, "TXT"]) => {
                 let there = records.at(&owner(name));
                 let Some(first) = there.first() else { return failure(404, "not_found") };
                 let values: Vec<_> =
@@ -45,7 +45,7 @@ impl Api for Hetzner {
                 let set = json!({ "name": name, "type": "TXT", "ttl": first.ttl, "records": values });
                 Reply::json(200, &json!({ "rrset": set }))
             }
-            ("POST", ["zones", "42", "rrsets", name, "TXT", "actions", verb]) => {
+            ("POST", ["zones", "42" | "social.test", "rrsets", name, "TXT", "actions", verb]) => {
                 self.begin(&owner(name), verb, &request.json(), records)
             }
             ("GET", ["actions", id]) => self.poll(id.parse().unwrap_or(0), records),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use certfleet::model::alert::{Ack, Affected, Alert, Level, Memory, Subject};
+use certfleet::model::cert::ChainEnd;
 use certfleet::model::desired::Desired;
 use certfleet::model::history::How;
 use certfleet::model::name::{CertName, HostName, VersionNumber};
@@ -100,6 +101,17 @@ impl Fleet {
             chain_end: None,
         };
         self.seen(name, host, Seen::Serving(served));
+    }
+
+    /// What a host sends with its certificate ends in so many days.
+    pub(crate) fn chain_ends(&mut self, name: &str, host: &str, left: i64) {
+        let (host, name): (HostName, CertName) =
+            (host.parse().expect("a name"), name.parse().expect("a name"));
+        let looks = self.observed.looks.get_mut(&host).and_then(|of| of.get_mut(&name)).expect("it was seen");
+        for look in looks {
+            let Seen::Serving(served) = &mut look.seen else { continue };
+            served.chain_end = Some(ChainEnd { name: "R13".to_owned(), not_after: now() + days(left) });
+        }
     }
 
     /// Something was seen on a host.

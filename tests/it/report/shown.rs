@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use certfleet::render;
+use certfleet::render::{self, Verdict};
 
 use super::fleet::{Fleet, HOSTILE, hostile, large, story};
 
@@ -64,6 +64,31 @@ fn colour_adds_nothing_but_colour() {
         stripped.push_str(text);
     }
     assert_eq!(stripped, plain);
+}
+
+#[test]
+fn a_chain_that_ends_early_counts_as_the_end() {
+    let mut fleet = Fleet::new();
+    fleet.certificate("media.social.test", &["media.social.test"], &["sally", "esme"], &[12]);
+    for host in ["sally", "esme"] {
+        fleet.serves("media.social.test", host, 1);
+    }
+    let (verdict, line) = render::report_check(&fleet.report());
+    assert!(verdict == Verdict::Ok && line.contains("next end in 78 d, media.social.test on "), "{line}");
+
+    fleet.chain_ends("media.social.test", "sally", 10);
+
+    let (verdict, line) = render::report_check(&fleet.report());
+    assert_eq!(verdict, Verdict::Critical, "{line}");
+    assert!(line.contains("CRITICAL: the chain of media.social.test on sally ends in 10 d, "), "{line}");
+    assert!(line.contains("'media.social.test'=10.00;22.50:;15.00:"), "{line}");
+    let table = render::report_table(&fleet.report(), 80, false);
+    assert!(
+        table.contains("1 critical") && table.contains("the chain of media.social.test on sally"),
+        "{table}"
+    );
+    let json = render::report_json(&fleet.report()).unwrap();
+    assert_eq!(json.matches("\"chain-ends\": null").count(), 2, "{json}");
 }
 
 #[test]
