@@ -154,6 +154,9 @@ impl Reading {
         for mut record in records {
             let (word, detail) = (record.word.as_str(), record.detail.as_str());
             match word {
+                "lineage" | "account" if self.found.lineages.len() + self.found.accounts.len() > MOST => {
+                    return Err(Malformed::Excess);
+                }
                 "tree" => {
                     let lack = Lack::named(detail).ok_or_else(|| odd(detail))?;
                     return Ok(Err(NoTree { path: public_text(&record.text), lack }));
@@ -176,10 +179,14 @@ impl Reading {
                     let link = public_text(&record.text);
                     self.file(detail)?.link = Some(link).filter(|link| !link.is_empty());
                 }
+                "text" if record.text.len() > LARGEST => return Err(Malformed::Excess),
                 "text" => self.file(detail)?.text = text(&mut record.text),
-                // The one that it was in the middle of is not whole.
                 "more" => {
                     self.found.cut = true;
+                    // In the middle of one, which is not whole then.
+                    if detail != "part" {
+                        self.keep()?;
+                    }
                     return Ok(Ok(self.found));
                 }
                 word => {
@@ -229,3 +236,7 @@ fn text(bytes: &mut Vec<u8>) -> Result<Zeroizing<String>, Lack> {
         Lack::NotText
     })
 }
+
+/// What the script sends at most: lineages and accounts, and bytes of a file.
+const MOST: usize = 1000;
+const LARGEST: usize = 128 << 10;

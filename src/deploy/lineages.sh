@@ -49,12 +49,13 @@ main() {
 # A word, a name, two details, and a text by its length.
 record() {
     room=$((room - ${#5} - ${#3} - 40))
-    [ "$room" -gt 0 ] || more
+    [ "$room" -gt 0 ] || more part
     printf '%s %s %s %s %s\n%s\n' "$1" "$2" "$3" "$4" "${#5}" "$5"
 }
 
+# Says that there is more than is sent, and whether it was in the middle of one.
 more() {
-    printf 'more - - - 0\n\n'
+    printf 'more - %s - 0\n\n' "${1--}"
     finish
 }
 

@@ -141,6 +141,9 @@ pub enum Malformed {
     /// A text that is shorter than its record says.
     #[error("a text ends too early")]
     Text,
+    /// More of something than is ever sent.
+    #[error("there is more in it than is ever sent")]
+    Excess,
     /// A word that has no meaning here.
     #[error("the word `{0}` is not known")]
     Word(String),

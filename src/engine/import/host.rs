@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::certbot::{Account, Files, Source, Unreadable, account_url, server};
@@ -54,11 +55,10 @@ pub async fn fetch(config: &Config, host: &Host, root: &str, accounts: bool) -> 
         }
         Err(NoTree { path, lack }) => {
             let path = PathBuf::from(format!("{}:{path}", host.name));
-            let kind =
-                if lack == Lack::Closed { io::ErrorKind::PermissionDenied } else { io::ErrorKind::NotFound };
             let error = match lack {
                 Lack::Odd => Unreadable::NoTree { path },
-                _ => Unreadable::NoFolder { path, source: kind.into() },
+                Lack::Closed => Unreadable::NoFolder { path, source: Errno::ACCESS.into() },
+                _ => Unreadable::NoFolder { path, source: Errno::NOENT.into() },
             };
             let hint = tree.hint(&error);
             Err(NotFetched::NoTree(error, hint))
@@ -92,7 +92,7 @@ impl Source for HostTree {
         let at = |file: &str| self.shown(&format!("live/{name}/{file}"));
         let (chain, key) = (at("fullchain.pem"), at("privkey.pem"));
         let Some(sent) = self.sent.lineages.get(name) else {
-            return Err(Unreadable::File { path: chain, source: io::ErrorKind::NotFound.into() });
+            return Err(Unreadable::File { path: chain, source: Errno::NOENT.into() });
         };
         let privkey = sent.privkey.as_ref();
         Ok(Files {
@@ -110,8 +110,7 @@ impl Source for HostTree {
         let mut accounts: Vec<Account> = self.sent.accounts.iter().map(|sent| self.account(sent)).collect();
         if self.sent.accounts_closed {
             let path = self.shown("accounts");
-            let read =
-                Err(Unreadable::File { path: path.clone(), source: io::ErrorKind::PermissionDenied.into() });
+            let read = Err(Unreadable::File { path: path.clone(), source: Errno::ACCESS.into() });
             accounts.push(Account { path, server: String::new(), read });
         }
         accounts
@@ -150,8 +149,8 @@ fn text(sent: &SentText, path: PathBuf) -> Result<Zeroizing<String>, Unreadable>
         Err(lack) => lack,
     };
     Err(match lack {
-        Lack::Absent => Unreadable::File { path, source: io::ErrorKind::NotFound.into() },
-        Lack::Closed => Unreadable::File { path, source: io::ErrorKind::PermissionDenied.into() },
+        Lack::Absent => Unreadable::File { path, source: Errno::NOENT.into() },
+        Lack::Closed => Unreadable::File { path, source: Errno::ACCESS.into() },
         Lack::Broken => Unreadable::BrokenLink { path },
         Lack::Odd => Unreadable::NotAFile { path },
         Lack::Large => Unreadable::TooLarge { path },
