@@ -57,7 +57,7 @@ impl Output {
     /// Without a configuration it only shows what is there, and what to write into one.
     pub(super) async fn import(&self, config: Option<&Config>, args: &ImportArgs) -> Result<Exit, Refusal> {
         let found = if args.is_path() { from_path(config, args)? } else { from_host(config, args).await? };
-        self.print(&text(&found, args.accounts), &json(&found));
+        self.print(&text(&found, args.accounts && config.is_some()), &json(&found));
         let wrong = |lineage: &Lineage| matches!(lineage.stored, Stored::Failed(_) | Stored::Unusable);
         Ok(if found.cut || found.lineages.iter().any(wrong) { Exit::Failed } else { Exit::Done })
     }

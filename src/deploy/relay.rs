@@ -1,7 +1,8 @@
 //! Transactions on this machine for a daemon that is not root: a socket, behind which root runs the same script.
 //!
 //! What may be done is not up to who asks: directory, test and reload come from root's own reading of certs.toml,
-//! and a certificate goes to this machine only if its entry says so. Both ends are here.
+//! and a certificate goes to this machine only if its entry says so. What certbot has here comes from its own folder,
+//! and of its keys those that root's certs.toml names. Both ends are here.
 
 use std::io::{self, BufRead, Read, Write};
 use std::process::{ChildStdin, Stdio};

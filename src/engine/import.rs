@@ -174,6 +174,9 @@ fn lineage(
         issuer,
     };
     let wanted = config.and_then(|config| config.desired.certificates.get(&cert_name));
+    if wanted.is_some() && files.privkey.is_none() {
+        return unusable("its private key was not sent".to_owned(), NOT_SENT);
+    }
     let stored = match (wanted, files.privkey, config, store) {
         (Some(wanted), Some(privkey), Some(config), Some(store)) => {
             let from = From { host: tree.host(), server: server.as_deref(), config, store, now };
@@ -314,3 +317,6 @@ fn take_account(
 }
 
 const ISSUE: &str = "let certfleet issue a new one under another name";
+/// The one who may ask has not the last word on what is given out.
+const NOT_SENT: &str =
+    "where root answers at its socket, certs.toml as root reads it has to have that certificate";

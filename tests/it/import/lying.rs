@@ -88,6 +88,7 @@ fn nothing_of_what_a_host_says_gets_further_than_it_should() {
         evil += &lineage(name, &www);
     }
     evil += &lineage("unasked", &www);
+    evil += &(record("lineage", "-", "keyless") + &record("text", "chain", &www.leaf));
     evil += &(lineage("good", &issue("good.social.test")) + &record("conf", "-", ""));
     evil += &(lineage("from-afar", &issue("afar.social.test")) + &server);
     evil += &lineage("for-others", &issue("bank.social.test"));
@@ -113,6 +114,7 @@ fn nothing_of_what_a_host_says_gets_further_than_it_should() {
     let tables = ENTRY.to_owned()
         + &entry("good", "good.social.test")
         + &entry("from-afar", "afar.social.test")
+        + &entry("keyless", "www.social.test")
         + &entry("for-others", "shop.social.test");
     let config = world.config(&tables).unwrap();
     let text = fs::read_to_string(&config).unwrap();
@@ -156,6 +158,7 @@ fn nothing_of_what_a_host_says_gets_further_than_it_should() {
         "it would be issued anew: it comes from https://ca.test/",
         "it would be issued anew: certs.toml asks for other domains",
         "name = \"unasked\"",
+        "keyless: cannot be taken over: its private key was not sent",
         "empty: cannot be taken over: cannot read evil:/etc/letsencrypt/live/empty/fullchain.pem: No such file",
         "account evil:/etc/letsencrypt/accounts/ca.test/directory/1: ",
         "account evil:/etc/letsencrypt/accounts: cannot read",
