@@ -148,6 +148,8 @@ impl Source for Tree {
         }
         let live = self.root.join("live");
         names.extend(entries(&live).into_iter().filter(|name| live.join(name).is_dir()));
+        // certbot hides nothing: what is hidden there is ours.
+        names.retain(|name| !name.starts_with('.'));
         names.into_iter().collect()
     }
 
