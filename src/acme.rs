@@ -37,7 +37,7 @@ pub use error::{Cause, CredentialsFault, Doing, Error, Reasons};
 pub use glance::{Glance, glance};
 pub use key::{KeyError, new_key};
 pub use problem::Refusal;
-pub use take_over::{AccountKeyError, TakeOverError, TakenOver, credentials_of_jwk, take_over};
+pub use take_over::{AccountKeyError, TakeOverError, TakenOver, credentials_of_jwk, look_over, take_over};
 
 use self::call::{Tries, Twice};
 use self::http::{Http, Session};

@@ -135,7 +135,7 @@ enum Command {
     /// Take over certbot's certificates, so that nothing is issued anew before its time
     ///
     /// Shows every lineage, stores key and chain of those that certs.toml has a certificate of the same name for,
-    /// and prints entries for the others. Changes nothing of certbot's.
+    /// and prints entries for the others. Changes nothing of certbot's, here or on a host.
     Import(import::ImportArgs),
     /// What certificates exist on the hosts, whoever put them there; changes nothing
     ///
@@ -257,7 +257,7 @@ async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
     }
     let path = match (config::find(cli.config.as_deref()), &cli.command) {
         (Err(LoadError::NotFound { .. }), Command::Import(args)) => {
-            return Output { json: cli.json, wait: cli.wait, journal }.import(None, args);
+            return Output { json: cli.json, wait: cli.wait, journal }.import(None, args).await;
         }
         (path, _) => path.map_err(|error| Refusal::config(&error))?,
     };
@@ -287,7 +287,7 @@ async fn run(cli: Cli, journal: bool) -> Result<Exit, Refusal> {
         Command::Completions(args) => Ok(help::completions(&args)),
         Command::Man(args) => help::manual(&args),
         Command::Check => Ok(output.check(config).await),
-        Command::Import(args) => output.import(Some(&config), &args),
+        Command::Import(args) => output.import(Some(&config), &args).await,
         Command::Scan(args) => output.scan(&config, &args).await,
         Command::Alert(what) => output.alert(&config, &what).await,
         Command::History(args) => output.history(&config, &args),

@@ -34,7 +34,9 @@ pub use check::{Finding, Standing, check};
 pub use credentials::{Credential, credentials};
 pub use event::{Event, Listener, Step, Summary};
 pub use history::{author, note};
-pub use import::{AccountFound, Found, Lineage, Stored, Unreadable, import};
+pub use import::{
+    AccountFound, Found, HostTree, Lineage, NotFetched, Stored, Unreadable, fetch, import, import_from,
+};
 pub use observe::Observer;
 pub use rehearse::{Rehearsal, Tried};
 pub use revoke::RevokeError;

@@ -69,11 +69,22 @@ pub fn take_over(fullchain: &str, privkey: &str, now: Timestamp) -> Result<Taken
         .flatten()
         .and_then(|der| any_supported_type(&der).ok()?.public_key().map(|public| public.to_vec()))
         .ok_or(TakeOverError::NoKey)?;
-    let kind = kind_of(&key)?;
+    accept(fullchain, Some(&key), now)
+}
+
+/// The same of a chain alone, whose private key was left where it is.
+pub fn look_over(fullchain: &str, now: Timestamp) -> Result<TakenOver, TakeOverError> {
+    accept(fullchain, None, now)
+}
+
+/// `key` is the public half of the private key: DER, SubjectPublicKeyInfo.
+fn accept(fullchain: &str, key: Option<&[u8]>, now: Timestamp) -> Result<TakenOver, TakeOverError> {
+    let kind = key.map(kind_of).transpose()?;
     let first = rustls_pemfile::certs(&mut fullchain.as_bytes()).next().and_then(Result::ok);
     let leaf = Leaf::parse(&first.ok_or(TakeOverError::NoCertificate)?)
         .map_err(|error: ParseError| CheckError::Unreadable(1, error))?;
-    let issued = check(fullchain, &leaf.domains, &key, now)?;
+    let kind = kind.map_or_else(|| kind_of(&leaf.public_key), Ok)?;
+    let issued = check(fullchain, &leaf.domains, key.unwrap_or(&leaf.public_key), now)?;
     Ok(TakenOver { issued, domains: leaf.domains, key: kind })
 }
 

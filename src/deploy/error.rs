@@ -152,6 +152,16 @@ pub enum InstallError {
         /// The host's name.
         host: String,
     },
+    /// Root, at its socket, gives out what is certbot's and nothing else.
+    #[error(
+        "root, at {}, gives out {} of `{host}` and no other folder",
+        super::relay::SOCKET,
+        super::CERTBOT
+    )]
+    OnlyCertbots {
+        /// The host's name.
+        host: String,
+    },
     /// The answer makes no sense.
     #[error("`{host}` gave an answer that makes no sense")]
     Malformed {
@@ -220,6 +230,7 @@ impl InstallError {
                 | Self::NoCommand { .. }
                 | Self::Sudo { .. }
                 | Self::TakesOnly { .. }
+                | Self::OnlyCertbots { .. }
                 | Self::Stopped { .. }
         )
     }
@@ -238,6 +249,7 @@ impl Diagnose for InstallError {
             Self::NoAnswer { .. } => "deploy.no-answer",
             Self::Sudo { .. } => "deploy.sudo",
             Self::Stopped { what, .. } => what.code(),
+            Self::OnlyCertbots { .. } => "deploy.rights",
             Self::NoReceiver { .. } | Self::TakesOnly { .. } => "deploy.receiver",
             Self::Reconnect { source, .. } => source.code(),
         }
@@ -247,7 +259,7 @@ impl Diagnose for InstallError {
         match self {
             Self::NoRandomness(_) | Self::Start { .. } => Blame::Machine,
             Self::Lost { .. } | Self::Stopped { what: Stop::Input, .. } => Blame::Network,
-            Self::TakesOnly { .. } => Blame::Operator,
+            Self::TakesOnly { .. } | Self::OnlyCertbots { .. } => Blame::Operator,
             Self::Reconnect { source, .. } => source.blame(),
             _ => Blame::Host,
         }
@@ -296,7 +308,12 @@ impl Diagnose for InstallError {
             }
             Self::Stopped { host, what, .. } => Some(what.hint(host)),
             Self::NoReceiver { host, .. } => Some(Stop::Receiver.hint(host)),
-            Self::TakesOnly { .. } => Some("look there yourself, with a key of your own".into()),
+            Self::TakesOnly { .. } => {
+                Some("look there yourself, with a key of your own; `import PATH` takes a copy of what certbot has".into())
+            }
+            Self::OnlyCertbots { .. } => {
+                Some("copy that folder to where we may read it, and `import` the copy".into())
+            }
             Self::TooMuch { .. } | Self::Malformed { .. } => Some(
                 "whatever answers there is not our script: look for ForceCommand in its sshd_config, `command=` in \
                  authorized_keys, and login scripts that never end"

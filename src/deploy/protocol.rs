@@ -4,6 +4,8 @@
 //! with a nonce which only this transaction knows; everything else (greetings of login shells) is passed
 //! over. What a host says is data: counted, capped, made safe to show by whoever shows it.
 
+mod lineages;
+
 use std::mem;
 
 use rustls::crypto::aws_lc_rs;
@@ -50,8 +52,10 @@ pub struct Conversation {
     input: Zeroizing<Vec<u8>>,
     /// Where the data begin in it.
     data: usize,
-    output: Vec<u8>,
+    output: Zeroizing<Vec<u8>>,
     limit: usize,
+    /// Whether private keys are in the answer: then it is wiped, and nothing of it is shown that makes no sense.
+    secret: bool,
 }
 
 /// The random source of the machine failed.
@@ -112,13 +116,17 @@ impl Place {
     }
 }
 
-/// One line of an answer to a [`Question`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RawRecord {
+/// One line of an answer to a [`Question`], or of certbot's lineages.
+pub(super) struct RawRecord<T = String> {
     pub(super) word: String,
     pub(super) detail: String,
     /// As it came: hostile.
-    pub(super) text: String,
+    pub(super) text: T,
+}
+
+/// The text of a record in which there are no secrets.
+pub(super) fn public_text(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
 }
 
 /// An answer that is none.
@@ -127,9 +135,15 @@ pub enum Malformed {
     /// A line that should be a record.
     #[error("`{0}` is no record")]
     Record(String),
+    /// The same, where it may be part of a private key.
+    #[error("there is something in it that is no record, and may be part of a private key")]
+    Hidden,
     /// A text that is shorter than its record says.
     #[error("a text ends too early")]
     Text,
+    /// More of something than is ever sent.
+    #[error("there is more in it than is ever sent")]
+    Excess,
     /// A word that has no meaning here.
     #[error("the word `{0}` is not known")]
     Word(String),
@@ -272,7 +286,8 @@ impl Conversation {
         input.extend_from_slice(format!("{nonce} {action} {count}\n").as_bytes());
         input.extend_from_slice(settings(host).as_bytes());
         let (data, limit) = (input.len(), OUTPUT_LIMIT + count * RECORD_LIMIT);
-        Self { script, sudo: host.sudo, nonce, action, count, input, data, output: Vec::new(), limit }
+        let output = Zeroizing::default();
+        Self { script, sudo: host.sudo, nonce, action, count, input, data, output, limit, secret: false }
     }
 
     /// Script and input, to be sent once.
@@ -301,6 +316,9 @@ impl Conversation {
 
     /// The last that the host said beside lines of ours, for want of an answer.
     pub(super) fn tail(&self) -> String {
+        if self.secret && find(&self.output, format!("{} begin\n", self.nonce).as_bytes()).is_some() {
+            return "its answer has no end".to_owned();
+        }
         let heard = String::from_utf8_lossy(&self.output);
         let others: Vec<&str> = heard.lines().filter(|line| !line.starts_with(&self.nonce)).collect();
         let others = others.join(" ");
@@ -320,14 +338,20 @@ impl Conversation {
     }
 
     /// The records of an answer to a question: word, detail, and the text as it came. Hostile.
-    pub(super) fn raw_records(&self) -> Option<Result<Vec<RawRecord>, Malformed>> {
+    pub(super) fn raw_records<T>(
+        &self,
+        make: fn(&[u8]) -> T,
+    ) -> Option<Result<Vec<RawRecord<T>>, Malformed>> {
         let (rest, end) = self.body(&self.output)?;
         let raw = |fields: [&str; 4], text: &[u8]| RawRecord {
             word: plain(fields[0]),
             detail: plain(fields[2]),
-            text: String::from_utf8_lossy(text).into_owned(),
+            text: make(text),
         };
-        Some(records(rest, &end, raw))
+        Some(match records(rest, &end, raw) {
+            Err(Malformed::Record(_)) if self.secret => Err(Malformed::Hidden),
+            records => records,
+        })
     }
 
     fn body<'a>(&self, output: &'a [u8]) -> Option<(&'a [u8], Vec<u8>)> {
@@ -439,42 +463,4 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::{Malformed, Record, records, shown, telling};
-
-    fn read(text: &str) -> Result<Vec<Record>, Malformed> {
-        records(text.as_bytes(), b"N end", shown)
-    }
-
-    #[test]
-    fn records_are_counted_so_texts_may_say_anything() {
-        let text = "broken a.org 1-ab - 12\nN end\nb c d\n\nswitched b.org 2-cd 1-ab 0\n\nN end\n";
-        let records = read(text).unwrap();
-        assert_eq!(records.len(), 2);
-        assert_eq!(records[0].text, "N end b c d");
-        assert_eq!((records[1].word.as_str(), records[1].old.as_str()), ("switched", "1-ab"));
-        assert_eq!(read("a b c d 99\nshort\nN end\n"), Err(Malformed::Text));
-        assert_eq!(
-            read("a b c d 99999999999999999999999\n\nN end\n"),
-            Err(Malformed::Record("a b c d 99999999999999999999999".into()))
-        );
-        assert_eq!(read("nonsense\nN end\n"), Err(Malformed::Record("nonsense".into())));
-        assert_eq!(read(""), Err(Malformed::Text));
-    }
-
-    #[test]
-    fn of_a_long_complaint_the_fatal_line_is_told() {
-        let text = "nginx: [warn] conflicting name\nnginx: [emerg] key values mismatch\nnginx: test failed";
-        assert_eq!(telling(text), "nginx: [emerg] key values mismatch");
-        assert_eq!(telling("no such word"), "no such word");
-    }
-
-    proptest! {
-        #[test]
-        fn no_answer_makes_us_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = records(&bytes, b"N end", shown);
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! Transactions on this machine for a daemon that is not root: a socket, behind which root runs the same script.
 //!
 //! What may be done is not up to who asks: directory, test and reload come from root's own reading of certs.toml,
-//! and a certificate goes to this machine only if its entry says so. Both ends are here.
+//! and a certificate goes to this machine only if its entry says so. What certbot has here comes from its own folder,
+//! and of its keys those that root's certs.toml names. Both ends are here.
 
 use std::io::{self, BufRead, Read, Write};
 use std::process::{ChildStdin, Stdio};
@@ -11,6 +12,7 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::error::InstallError;
+use super::lineages::CERTBOT;
 use super::local::shell;
 use super::protocol::Conversation;
 use super::ssh::{Exchange, GOODBYE, IDLE};
@@ -153,6 +155,12 @@ fn admit(
     let host = host.ok_or_else(|| Refused::Host(plain(&request.host)))?;
     // Root needs no sudo.
     let ours = Host { sudo: false, ..host.clone() };
+    // Of certbot's keys those that certs.toml names, in the folder that is certbot's.
+    let names: Vec<&CertName> = desired.certificates.keys().collect();
+    let (action, nonce) = (request.action.as_str(), request.nonce.as_str());
+    if let Some(conversation) = Conversation::lineages_by_root(&ours, CERTBOT, &names, action, nonce) {
+        return Ok((conversation, String::new()));
+    }
     let conversation = Conversation::requested(&ours, &request.action, request.count, &request.nonce)
         .ok_or(Refused::Malformed)?;
     let mut head = String::new();

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use russh::client::Handle;
 use russh::{ChannelMsg, Disconnect};
 use tokio::time::{Instant, timeout, timeout_at};
+use zeroize::Zeroizing;
 
 use super::connect::{Client, connect};
 use super::error::{ConnectError, InstallError, NotPutBack};
 use super::local::way;
 use super::outcome::Answer;
-use super::protocol::{Conversation, RawRecord, Record};
+use super::protocol::{Conversation, RawRecord, Record, public_text};
 use super::receiver;
 use super::{Bundle, PutBack};
 use crate::model::desired::Host;
@@ -158,7 +159,24 @@ impl Session {
         if host.receiver && !conversation.is_check() {
             return Err(InstallError::TakesOnly { host: host.name.to_string() });
         }
-        self.exchange(host, conversation).await?.raw_records()
+        self.exchange(host, conversation).await?.raw_records(public_text)
+    }
+
+    /// As [`ask`](Self::ask), where the texts of the answer are secrets.
+    pub(super) async fn ask_for_secrets(
+        &self,
+        host: &Host,
+        conversation: Conversation,
+    ) -> Result<Vec<RawRecord<Zeroizing<Vec<u8>>>>, InstallError> {
+        if host.receiver {
+            return Err(InstallError::TakesOnly { host: host.name.to_string() });
+        }
+        self.exchange(host, conversation).await?.raw_records(|text| Zeroizing::new(text.to_vec()))
+    }
+
+    /// Whether root does here what we may not.
+    pub(super) fn is_by_root(&self) -> bool {
+        matches!(self.carrier, Carrier::Socket)
     }
 
     async fn exchange<'a>(
@@ -289,11 +307,14 @@ impl Exchange<'_> {
         Ok(records)
     }
 
-    fn raw_records(self) -> Result<Vec<RawRecord>, InstallError> {
-        let records = self.conversation.raw_records().ok_or_else(|| self.no_answer())?;
+    fn raw_records<T: AsRef<[u8]>>(self, make: fn(&[u8]) -> T) -> Result<Vec<RawRecord<T>>, InstallError> {
+        let records = self.conversation.raw_records(make).ok_or_else(|| self.no_answer())?;
         let records = records.map_err(|source| InstallError::malformed(self.host, source))?;
         match records.iter().find(|record| record.word == "failed") {
-            Some(record) => Err(InstallError::stop(self.host, &record.detail, plain(&record.text))),
+            Some(record) => {
+                let reason = plain(&public_text(record.text.as_ref()));
+                Err(InstallError::stop(self.host, &record.detail, reason))
+            }
             None => Ok(records),
         }
     }

@@ -1,6 +1,7 @@
 //! Taking over what certbot has: so that nothing is issued anew before its time.
 
 mod certbot;
+mod host;
 
 use std::path::{Path, PathBuf};
 
@@ -11,13 +12,14 @@ use crate::acme::{self, AccountKeyError, TakeOverError};
 use crate::config::Config;
 use crate::model::desired::{Certificate, KeyType};
 use crate::model::history::{Entry, How, What};
-use crate::model::name::{CertName, Domain, IssuerName, VersionNumber};
+use crate::model::name::{CertName, Domain, HostName, IssuerName, VersionNumber};
 use crate::model::problem::{Problem, plain};
 use crate::model::state::Version;
 use crate::store::{Store, VersionFiles};
 
-use certbot::Tree;
 pub use certbot::Unreadable;
+use certbot::{Source, Tree};
+pub use host::{HostTree, NotFetched, fetch};
 
 /// What was found in a folder of certbot's.
 #[derive(Debug, Default)]
@@ -26,6 +28,8 @@ pub struct Found {
     pub lineages: Vec<Lineage>,
     /// Its accounts, if they were asked for.
     pub accounts: Vec<AccountFound>,
+    /// Whether it had more lineages than a host may send.
+    pub cut: bool,
 }
 
 /// One lineage.
@@ -88,23 +92,34 @@ pub fn import(
     store: Option<&Store>,
     accounts: bool,
 ) -> Result<Found, Unreadable> {
-    let tree = Tree::open(path)?;
+    Ok(take(&Tree::open(path)?, config, store, accounts))
+}
+
+/// The same with what a host has sent.
+pub fn import_from(tree: &HostTree, config: &Config, store: &Store, accounts: bool) -> Found {
+    let found = take(tree, Some(config), Some(store), accounts);
+    Found { cut: tree.is_cut(), ..found }
+}
+
+fn take(tree: &dyn Source, config: Option<&Config>, store: Option<&Store>, accounts: bool) -> Found {
     let now = Timestamp::now();
     let mut found = Found::default();
     for name in tree.lineages() {
-        found.lineages.push(lineage(&tree, &name, config, store, now));
+        found.lineages.push(lineage(tree, &name, config, store, now));
     }
     if accounts && let (Some(config), Some(store)) = (config, store) {
         for account in tree.accounts() {
-            let taken = take_account(&account, config, store, now);
-            found.accounts.push(AccountFound { path: account.path, taken });
+            let (path, host) = (account.path.clone(), tree.host());
+            found
+                .accounts
+                .push(AccountFound { path, taken: take_account(account, host, config, store, now) });
         }
     }
-    Ok(found)
+    found
 }
 
 fn lineage(
-    tree: &Tree,
+    tree: &dyn Source,
     name: &str,
     config: Option<&Config>,
     store: Option<&Store>,
@@ -123,9 +138,13 @@ fn lineage(
     };
     let files = match tree.files(name) {
         Ok(files) => files,
-        Err(error) => return unusable(error.to_string(), error.hint()),
+        Err(error) => return unusable(error.to_string(), &tree.hint(&error)),
     };
-    let taken = match acme::take_over(&files.fullchain, &files.privkey, now) {
+    let taken = match &files.privkey {
+        Some(privkey) => acme::take_over(&files.fullchain, privkey, now),
+        None => acme::look_over(&files.fullchain, now),
+    };
+    let taken = match taken {
         Ok(taken) => taken,
         Err(TakeOverError::Certificate(acme::CheckError::WrongKey)) => {
             return unusable(
@@ -155,23 +174,33 @@ fn lineage(
         issuer,
     };
     let wanted = config.and_then(|config| config.desired.certificates.get(&cert_name));
-    let stored = match (wanted, config, store) {
-        (Some(wanted), Some(config), Some(store)) => {
-            keep(wanted, config, store, taken, files.privkey, server.as_deref(), now)
+    if wanted.is_some() && files.privkey.is_none() {
+        return unusable("its private key was not sent".to_owned(), NOT_SENT);
+    }
+    let stored = match (wanted, files.privkey, config, store) {
+        (Some(wanted), Some(privkey), Some(config), Some(store)) => {
+            let from = From { host: tree.host(), server: server.as_deref(), config, store, now };
+            keep(wanted, &from, taken, privkey)
         }
         _ => Stored::NotInConfig,
     };
     Lineage { name: plain(name), content: Ok(content), stored }
 }
 
+/// Where a lineage comes from, and where it goes.
+struct From<'a> {
+    host: Option<&'a HostName>,
+    server: Option<&'a str>,
+    config: &'a Config,
+    store: &'a Store,
+    now: Timestamp,
+}
+
 fn keep(
     wanted: &Certificate,
-    config: &Config,
-    store: &Store,
+    &From { host, server, config, store, now }: &From<'_>,
     taken: acme::TakenOver,
     privkey: zeroize::Zeroizing<String>,
-    server: Option<&str>,
-    now: Timestamp,
 ) -> Stored {
     let issuer = match server {
         Some(server) => config.desired.issuer_at(wanted, server),
@@ -236,6 +265,7 @@ fn keep(
             certificate: Some(wanted.name.clone()),
             version: Some(number),
             fingerprint: Some(fingerprint),
+            host: host.cloned(),
             detail: Some("from certbot".to_owned()),
             ..entry
         },
@@ -244,18 +274,16 @@ fn keep(
 }
 
 fn take_account(
-    account: &certbot::Account,
+    account: certbot::Account,
+    host: Option<&HostName>,
     config: &Config,
     store: &Store,
     now: Timestamp,
 ) -> Result<IssuerName, String> {
-    let (jwk, url) = account.read().map_err(|error| error.to_string())?;
-    let issuer = config
-        .desired
-        .issuers
-        .values()
-        .find(|issuer| account.is_of(&issuer.directory))
-        .ok_or("no issuer of certs.toml has its directory")?;
+    let mut issuers = config.desired.issuers.values();
+    let issuer = issuers.find(|issuer| account.is_of(&issuer.directory));
+    let (jwk, url) = account.read.map_err(|error| error.to_string())?;
+    let issuer = issuer.ok_or("no issuer of certs.toml has its directory")?;
     let own = "certfleet makes an account of its own; certificates stay valid, and CAA records that name the \
                account (accounturi) must follow";
     let credentials =
@@ -278,9 +306,17 @@ fn take_account(
     let entry = Entry::new(now, What::Imported, author(How::Cli));
     note(
         store,
-        &Entry { issuer: Some(name.clone()), detail: Some("an account, from certbot".to_owned()), ..entry },
+        &Entry {
+            issuer: Some(name.clone()),
+            host: host.cloned(),
+            detail: Some("an account, from certbot".to_owned()),
+            ..entry
+        },
     );
     Ok(name.clone())
 }
 
 const ISSUE: &str = "let certfleet issue a new one under another name";
+/// The one who may ask has not the last word on what is given out.
+const NOT_SENT: &str =
+    "where root answers at its socket, certs.toml as root reads it has to have that certificate";

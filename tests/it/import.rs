@@ -12,6 +12,8 @@ use crate::world::process::run;
 use crate::world::{World, parts};
 
 mod forms;
+mod from_host;
+mod lying;
 
 /// Names of lineages, their domains, and what certbot is told besides.
 const LINEAGES: [(&str, &[&str], &[&str]); 5] = [
@@ -26,10 +28,9 @@ const LINEAGES: [(&str, &[&str], &[&str]); 5] = [
     ("wiki.social.test", &["wiki.social.test"], &["--key-type", "ecdsa"]),
 ];
 
-/// A folder of certbot's with all of them, made by certbot.
-fn made_by_certbot(world: &World) -> PathBuf {
-    let root = world.dir.path().join("letsencrypt");
-    for (name, domains, extra) in LINEAGES {
+/// A folder of certbot's with these, made by certbot.
+fn made_by_certbot(world: &World, root: &Path, lineages: &[(&str, &[&str], &[&str])]) {
+    for &(name, domains, extra) in lineages {
         let mut certbot = parts::certbot().unwrap();
         certbot
             .env("REQUESTS_CA_BUNDLE", &world.pebble.directory_ca)
@@ -40,14 +41,13 @@ fn made_by_certbot(world: &World) -> PathBuf {
             .args(["--key-type", "ecdsa"].iter().filter(|_| extra.is_empty()))
             .args(extra)
             .arg("--config-dir")
-            .arg(&root)
+            .arg(root)
             .arg("--work-dir")
             .arg(world.dir.path().join("certbot-work"))
             .arg("--logs-dir")
             .arg(world.dir.path().join("certbot-logs"));
         run(&mut certbot).unwrap();
     }
-    root
 }
 
 fn world() -> World {
@@ -58,7 +58,8 @@ fn world() -> World {
 #[test]
 fn what_certbot_has_is_renewed_when_its_time_comes_and_not_before() {
     let world = world();
-    let root = made_by_certbot(&world);
+    let root = world.dir.path().join("letsencrypt");
+    made_by_certbot(&world, &root, &LINEAGES);
     let before = listing(&root);
     let path = root.to_str().unwrap();
 
@@ -114,14 +115,27 @@ fn what_certbot_has_is_renewed_when_its_time_comes_and_not_before() {
     assert_eq!(listing(&root), before, "something of certbot's was changed");
 }
 
-#[test]
-fn each_bad_lineage_has_a_message_of_its_own_and_the_others_are_taken() {
-    let world = World::builder().start().unwrap();
-    let root = world.dir.path().join("letsencrypt");
+/// What is wrong with the lineages of [`bad_tree`].
+const BAD: [(&str, &str); 11] = [
+    ("dangling", "is a link to a file that is not there"),
+    ("mixed", "fullchain.pem leads to fullchain2.pem, privkey.pem to privkey1.pem"),
+    ("other-key", "does not belong to its certificate"),
+    ("pipe", "is not a file"),
+    ("huge", "is larger than"),
+    ("locked", "has a passphrase"),
+    ("expired", "the certificate ended at"),
+    ("binary", "is not text"),
+    ("empty", "there is no certificate in it"),
+    ("zero", "is not a file"),
+    ("gone", "No such file"),
+];
+
+/// Lineages that are all bad but one, `good`.
+fn bad_tree(root: &Path) {
     let authority = Authority::new("some CA").unwrap();
     let lineage = |name: &str, from: i64, until: i64| {
         let pair = authority.issue(&["www.social.test"], from, until).unwrap();
-        made::install_as_certbot(&root, name, &pair).unwrap();
+        made::install_as_certbot(root, name, &pair).unwrap();
     };
     let names = [
         "good",
@@ -159,6 +173,13 @@ fn each_bad_lineage_has_a_message_of_its_own_and_the_others_are_taken() {
     fs::create_dir_all(root.join("live/-rf \u{1b}[2J")).unwrap();
     fs::create_dir_all(root.join("renewal")).unwrap();
     fs::write(root.join("renewal/gone.conf"), "cert = nothing\n").unwrap();
+}
+
+#[test]
+fn each_bad_lineage_has_a_message_of_its_own_and_the_others_are_taken() {
+    let world = World::builder().start().unwrap();
+    let root = world.dir.path().join("letsencrypt");
+    bad_tree(&root);
     let config = world
         .config("[[certificate]]\nname = \"good\"\ndomains = [\"www.social.test\"]\nhosts = []\n")
         .unwrap();
@@ -172,20 +193,7 @@ fn each_bad_lineage_has_a_message_of_its_own_and_the_others_are_taken() {
         found.unwrap_or_else(|| panic!("no {name} in {json:#}"))["outcome"].as_str().unwrap().to_owned()
     };
     assert_eq!(outcome("good"), "taken over as version 1");
-    for (name, why) in [
-        ("dangling", "is a link to a file that is not there"),
-        ("mixed", "fullchain.pem leads to fullchain2.pem, privkey.pem to privkey1.pem"),
-        ("other-key", "does not belong to its certificate"),
-        ("pipe", "is not a file"),
-        ("huge", "is larger than"),
-        ("locked", "has a passphrase"),
-        ("expired", "the certificate ended at"),
-        ("binary", "is not text"),
-        ("empty", "there is no certificate in it"),
-        ("zero", "is not a file"),
-        ("gone", "No such file"),
-        ("-rf \\u{1b}[2J", "characters that no certificate"),
-    ] {
+    for (name, why) in BAD.into_iter().chain([("-rf \\u{1b}[2J", "characters that no certificate")]) {
         assert!(outcome(name).contains(why), "{name}: {}", outcome(name));
     }
     assert!(!taken.out.contains('\u{1b}') && !taken.out.contains("PRIVATE KEY"));

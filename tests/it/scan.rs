@@ -8,7 +8,7 @@ use crate::tool::certfleet;
 use crate::world::World;
 use crate::world::made::{Authority, DAY};
 
-mod lying;
+pub(crate) mod lying;
 
 const OURS: &str = "media.social.test";
 

@@ -186,6 +186,18 @@ fn the_package_installs_a_daemon_that_renews_this_machine_and_goes_without_a_tra
     let report = machine.sh("cd /; certfleet report 2>&1");
     assert!(report.contains(NAME) && report.contains("going on as that user"), "{report}");
 
+    // What lies here can be taken into another store, through root, who gives out that folder and no other.
+    machine.sh(
+        "cd /etc/certfleet; { printf '[store]\\npath = \"/var/lib/certfleet/second\"\\n'; cat certs.toml; } >second.toml",
+    );
+    let second = "cd /; setpriv --reuid=certfleet --regid=certfleet --clear-groups \
+                  certfleet --config /etc/certfleet/second.toml import here 2>&1";
+    let taken = machine.sh(second);
+    assert!(taken.contains("taken over as version 1"), "{taken}");
+    let said = machine.run(&format!("{second} --from /opt")).unwrap_err();
+    assert!(said.contains("gives out /etc/letsencrypt of `here` and no other folder"), "{said}");
+    machine.sh("rm -r /etc/certfleet/second.toml /var/lib/certfleet/second");
+
     // A configuration that cannot be used is refused, and the one before goes on.
     machine.sh("sed -i.good 's/^domains/domain/' /etc/certfleet/certs.toml; systemctl reload certfleet");
     machine.wait("the mistake is told", || machine.journal().contains("did you mean \"domains\"?"));

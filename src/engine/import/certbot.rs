@@ -12,7 +12,24 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::model::name::HostName;
 use crate::model::problem::plain;
+
+/// Where lineages come from. What is in there may be anybody's.
+pub(super) trait Source {
+    /// The names of its lineages.
+    fn lineages(&self) -> Vec<String>;
+    /// What a lineage has today.
+    fn files(&self, name: &str) -> Result<Files, Unreadable>;
+    /// The directory of the CA, from `[renewalparams]` of the lineage's own file.
+    fn server(&self, name: &str) -> Option<String>;
+    /// Its accounts.
+    fn accounts(&self) -> Vec<Account>;
+    /// The host that it was sent by.
+    fn host(&self) -> Option<&HostName>;
+    /// What to do about what cannot be read.
+    fn hint(&self, error: &Unreadable) -> String;
+}
 
 /// Why a file, or the folder, cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,9 +113,10 @@ pub(super) struct Tree {
 /// What a lineage has today.
 pub(super) struct Files {
     pub(super) fullchain: String,
-    pub(super) privkey: Zeroizing<String>,
+    /// `None` = it was left where it is.
+    pub(super) privkey: Option<Zeroizing<String>>,
     /// The names of the files in `archive` that the links of chain and key lead to.
-    behind: [Option<String>; 2],
+    pub(super) behind: [Option<String>; 2],
 }
 
 impl Files {
@@ -120,19 +138,22 @@ impl Tree {
             false => Err(Unreadable::NoTree { path: root }),
         }
     }
+}
 
-    /// The names of its lineages.
-    pub(super) fn lineages(&self) -> Vec<String> {
+impl Source for Tree {
+    fn lineages(&self) -> Vec<String> {
         let mut names = BTreeSet::new();
         for name in entries(&self.root.join("renewal")) {
             names.extend(name.strip_suffix(".conf").map(str::to_owned));
         }
         let live = self.root.join("live");
         names.extend(entries(&live).into_iter().filter(|name| live.join(name).is_dir()));
+        // certbot hides nothing: what is hidden there is ours.
+        names.retain(|name| !name.starts_with('.'));
         names.into_iter().collect()
     }
 
-    pub(super) fn files(&self, name: &str) -> Result<Files, Unreadable> {
+    fn files(&self, name: &str) -> Result<Files, Unreadable> {
         let folder = self.root.join("live").join(name);
         let (chain, key) = (folder.join("fullchain.pem"), folder.join("privkey.pem"));
         let behind = |path: &Path| {
@@ -140,22 +161,17 @@ impl Tree {
         };
         Ok(Files {
             fullchain: text(&chain)?.to_string(),
-            privkey: text(&key)?,
+            privkey: Some(text(&key)?),
             behind: [behind(&chain), behind(&key)],
         })
     }
 
-    /// The directory of the CA, from `[renewalparams]` of the lineage's own file.
-    pub(super) fn server(&self, name: &str) -> Option<String> {
-        let file = text(&self.root.join("renewal").join(format!("{name}.conf"))).ok()?;
-        file.lines().find_map(|line| {
-            let (key, value) = line.split_once('=')?;
-            (key.trim() == "server").then(|| value.trim().to_owned())
-        })
+    fn server(&self, name: &str) -> Option<String> {
+        server(&text(&self.root.join("renewal").join(format!("{name}.conf"))).ok()?)
     }
 
-    /// The folders of its accounts: `accounts/HOST/PATH/HASH`.
-    pub(super) fn accounts(&self) -> Vec<Account> {
+    /// Their folders are `accounts/HOST/PATH/HASH`.
+    fn accounts(&self) -> Vec<Account> {
         let root = self.root.join("accounts");
         let mut found = Vec::new();
         let mut folders = vec![(root.clone(), 0)];
@@ -163,7 +179,8 @@ impl Tree {
             if folder.join("private_key.json").exists() {
                 let server = folder.parent().and_then(|above| above.strip_prefix(&root).ok());
                 let server = server.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
-                found.push(Account { path: folder, server });
+                let read = read_account(&folder);
+                found.push(Account { path: folder, server, read });
             } else if depth < DEEPEST {
                 let names = entries(&folder).into_iter().map(|name| (folder.join(name), depth + 1));
                 // Links are other names for the same account.
@@ -173,13 +190,31 @@ impl Tree {
         found.sort_by(|a, b| a.path.cmp(&b.path));
         found
     }
+
+    fn host(&self) -> Option<&HostName> {
+        None
+    }
+
+    fn hint(&self, error: &Unreadable) -> String {
+        error.hint().to_owned()
+    }
+}
+
+/// The directory of the CA that a lineage's file in `renewal` names.
+pub(super) fn server(conf: &str) -> Option<String> {
+    conf.lines().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == "server").then(|| value.trim().to_owned())
+    })
 }
 
 /// An account of certbot's.
 pub(super) struct Account {
     pub(super) path: PathBuf,
     /// The directory's URL without its scheme.
-    server: String,
+    pub(super) server: String,
+    /// The private key as JWK, and the account's URL.
+    pub(super) read: Result<(Zeroizing<String>, String), Unreadable>,
 }
 
 #[derive(Deserialize)]
@@ -191,16 +226,19 @@ impl Account {
     pub(super) fn is_of(&self, directory: &str) -> bool {
         directory.strip_prefix("https://").is_some_and(|rest| rest.trim_end_matches('/') == self.server)
     }
+}
 
-    /// The private key as JWK, and the account's URL.
-    pub(super) fn read(&self) -> Result<(Zeroizing<String>, String), Unreadable> {
-        let path = self.path.join("regr.json");
-        let registration: Registration =
-            serde_json::from_str(&text(&path)?).map_err(|_| Unreadable::Odd { path: path.clone() })?;
-        if !registration.uri.starts_with("https://") {
-            return Err(Unreadable::Odd { path });
-        }
-        Ok((text(&self.path.join("private_key.json"))?, registration.uri))
+fn read_account(folder: &Path) -> Result<(Zeroizing<String>, String), Unreadable> {
+    let path = folder.join("regr.json");
+    let uri = account_url(&text(&path)?, &path)?;
+    Ok((text(&folder.join("private_key.json"))?, uri))
+}
+
+/// The URL of an account, from what certbot notes of it in the file at `path`.
+pub(super) fn account_url(registration: &str, path: &Path) -> Result<String, Unreadable> {
+    match serde_json::from_str::<Registration>(registration) {
+        Ok(Registration { uri }) if uri.starts_with("https://") => Ok(uri),
+        _ => Err(Unreadable::Odd { path: path.to_owned() }),
     }
 }
 

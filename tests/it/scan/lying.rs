@@ -18,15 +18,16 @@ use crate::world::process::run;
 use super::{certificate, flags};
 
 /// What no screen may get, nor anybody's shell, nor certs.toml.
-const EVIL: &str = "\u{1b}[2J\u{1b}]0;pwn\u{7}</td><script>\"]\nname = \"evil\" # $(id)`id`\u{202e}\u{9b}31m";
+pub(crate) const EVIL: &str =
+    "\u{1b}[2J\u{1b}]0;pwn\u{7}</td><script>\"]\nname = \"evil\" # $(id)`id`\u{202e}\u{9b}31m";
 const CANARY: &str = "canary-of-a-config-0x1d";
 
 /// Has the host run this in place of what it is asked to: `$nonce` and `$action` are those of the question.
-fn lie(host: &Host, answer: &str) {
+pub(crate) fn lie(host: &Host, answer: &str) {
     let script = host.root.join("lie");
     let text = format!(
         "exec 2>/dev/null\ninput=$(cat | tr -d '\\000')\n\
-         question=$(printf '%s\\n' \"$input\" | grep -aoE '^[0-9a-f]{{32}} (config|read) [0-9]+' | tail -n 1)\n\
+         question=$(printf '%s\\n' \"$input\" | grep -aoE '^[0-9a-f]{{32}} (config|read|lineages[a-z-]*) [0-9]+' | tail -n 1)\n\
          nonce=${{question%% *}} action=${{question#* }} action=${{action% *}}\n\
          say() {{ printf '%s begin\\n' \"$nonce\"; cat; printf '%s end\\n' \"$nonce\"; }}\n{answer}\n"
     );
@@ -35,7 +36,7 @@ fn lie(host: &Host, answer: &str) {
 }
 
 /// Has the host run this in place of the command that it is asked for.
-fn force(host: &Host, command: &str) {
+pub(crate) fn force(host: &Host, command: &str) {
     let file = host.root.join("ssh/authorized_keys");
     let key = fs::read_to_string(&file).unwrap();
     let key = &key[key.find("ssh-ed25519").unwrap()..];
@@ -43,7 +44,7 @@ fn force(host: &Host, command: &str) {
 }
 
 /// A record of an answer, with a text of any kind.
-fn record(word: &str, detail: &str, text: &str) -> String {
+pub(crate) fn record(word: &str, detail: &str, text: &str) -> String {
     format!("{word} - {detail} - {}\n{text}\n", text.len())
 }
 
