@@ -99,6 +99,8 @@ pub enum InstallError {
     TooMuch {
         /// The host's name.
         host: String,
+        /// Whether it is this machine.
+        here: bool,
     },
     /// The connection is lost.
     #[error("the connection to `{host}` was lost in {step}{}", through(via.as_deref()))]
@@ -157,6 +159,8 @@ pub enum InstallError {
     Malformed {
         /// The host's name.
         host: String,
+        /// Whether it is this machine.
+        here: bool,
         /// Why not.
         #[source]
         source: Malformed,
@@ -205,7 +209,7 @@ impl InstallError {
     }
 
     pub(super) fn malformed(host: &Host, source: Malformed) -> Self {
-        Self::Malformed { host: host.name.to_string(), source }
+        Self::Malformed { host: host.name.to_string(), here: host.local, source }
     }
 }
 
@@ -297,6 +301,11 @@ impl Diagnose for InstallError {
             Self::Stopped { host, what, .. } => Some(what.hint(host)),
             Self::NoReceiver { host, .. } => Some(Stop::Receiver.hint(host)),
             Self::TakesOnly { .. } => Some("look there yourself, with a key of your own".into()),
+            Self::TooMuch { here: true, .. } | Self::Malformed { here: true, .. } => Some(
+                "what answers here is not our script: see what /bin/sh, dd and sudo are on this machine, and what they \
+                 print by themselves"
+                    .into(),
+            ),
             Self::TooMuch { .. } | Self::Malformed { .. } => Some(
                 "whatever answers there is not our script: look for ForceCommand in its sshd_config, `command=` in \
                  authorized_keys, and login scripts that never end"
