@@ -24,7 +24,8 @@ pub(in crate::model) struct Place<'a> {
     /// What was seen there.
     pub(in crate::model) looks: &'a [Look],
     untrusted: Option<&'a BTreeMap<VersionNumber, String>>,
-    pub(super) state: &'a State,
+    /// All that is remembered.
+    pub(in crate::model) state: &'a State,
     pub(super) observed: &'a Observed,
     pub(in crate::model) now: Timestamp,
 }

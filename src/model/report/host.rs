@@ -54,6 +54,7 @@ fn look_standing(look: &Look, place: &Place<'_>, waiting: Option<&Waiting>) -> H
         (Seen::Serving(served), _) if newest == Some(served.fingerprint) => HostStanding::Serving,
         (_, Some(Waiting::Pending(..))) => HostStanding::Pending,
         (Seen::Unreachable(_), _) => HostStanding::Unreachable,
+        _ if is_unreadable(place) => HostStanding::Unknown,
         (Seen::Serving(served), Some(Waiting::Foreign(..))) if place.is_foreign(served) => {
             HostStanding::Foreign
         }
@@ -61,10 +62,16 @@ fn look_standing(look: &Look, place: &Place<'_>, waiting: Option<&Waiting>) -> H
     }
 }
 
+/// Whether nobody knows what should be there: the facts of the certificate are damaged.
+fn is_unreadable(place: &Place<'_>) -> bool {
+    place.known.newest().is_none() && place.state.unreadable.contains_key(&place.certificate.name)
+}
+
 /// Where a host stands that was not looked at.
 fn unseen_standing(place: &Place<'_>) -> HostStanding {
     let newest = place.known.newest().map(|(_, version)| version.fingerprint);
     match place.installed() {
+        _ if is_unreadable(place) => HostStanding::Unknown,
         None => HostStanding::Pending,
         Some(installed) if newest.is_some_and(|newest| newest != installed.fingerprint) => {
             HostStanding::Stale
