@@ -45,11 +45,37 @@ struct Case {
     /// What is done to it, for people.
     what: &'static str,
     /// Breaks it; what comes back is how it ends.
-    fault: for<'a> fn(&'a Place<'a>) -> Mend<'a>,
+    fault: Fault,
     ends: Ends,
     /// Words of the message and its remedy.
     says: &'static [&'static str],
     sound: Sound,
+}
+
+/// How a host is broken.
+type Fault = for<'a> fn(&'a Place<'a>) -> Mend<'a>;
+
+impl Case {
+    /// One that leaves the web server serving, and the host able to start it.
+    const fn new(
+        host: &'static str,
+        what: &'static str,
+        fault: Fault,
+        ends: Ends,
+        says: &'static [&'static str],
+    ) -> Self {
+        Self { host, what, fault, ends, says, sound: Sound::All }
+    }
+
+    /// One that is none: the new version is served, and nothing is said.
+    const fn served(host: &'static str, what: &'static str, fault: Fault) -> Self {
+        Self::new(host, what, fault, Ends::Served, &[])
+    }
+
+    /// The same, leaving less.
+    const fn leaves(self, sound: Sound) -> Self {
+        Self { sound, ..self }
+    }
 }
 
 /// How the pass ends for the host.
