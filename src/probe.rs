@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
@@ -105,43 +106,55 @@ impl Probe {
     /// Looks until what is waited for was served so many times in a row, within the deadline; the last look tells
     /// what was seen, `Err` when it came to nothing.
     ///
-    /// In a row, because for a moment after a reload old and new workers both answer. So once another certificate
-    /// was seen, it takes three; and twice as many each time that another is seen after ours: two servers that share
-    /// an address would show ours in a row soon enough.
+    /// In a row, because for a moment after a reload old and new workers both answer. The first of a row is alone, the
+    /// others look together a moment later: however many they are, it takes no longer, and two servers that share an
+    /// address hardly agree by chance. Once another certificate was seen, it takes [`TIMES`]; and twice as many each
+    /// time that another is seen after ours.
     pub async fn until_serves(
         &self,
         question: Question<'_>,
         until: Until<'_>,
         now: impl Fn() -> Timestamp + Send + Sync,
     ) -> Result<Look, Look> {
-        let (mut in_a_row, mut times) = (0, until.times);
-        let mut pause = FIRST_PAUSE;
+        let is_wanted = |look: &Look| matches!(&look.seen, Seen::Serving(served) if served.fingerprint == until.fingerprint);
+        let (turns, mut times, mut pause) = (until.turns, until.times, FIRST_PAUSE);
         loop {
-            let turns = until.turns;
-            let turn = turns.take().await;
-            // Once it is served, the deadline does not cut the counting short. Where other names are served right,
-            // the host is there.
-            let least = if turns.has_progressed() { FAIR_CHANCE } else { LAST_CHANCE };
-            let limit = turns.left(until.within).max(least).min(self.deadline);
-            let look = turns.spend(self.look_within(question, limit, &now)).await;
-            drop(turn);
-            if matches!(&look.seen, Seen::Serving(served) if served.fingerprint == until.fingerprint) {
-                in_a_row += 1;
-                pause = FIRST_PAUSE;
-            } else {
-                times = if in_a_row == 0 { times.max(TIMES) } else { (times.max(TIMES) * 2).min(MOST_TIMES) };
-                in_a_row = 0;
-                pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+            let first = self.look_in_turn(question, until, &now).await;
+            let begun = is_wanted(&first);
+            let mut row = vec![first];
+            if begun && times > 1 {
+                turns.spend(sleep(FIRST_PAUSE)).await;
+                let others = (1..times).map(|_| self.look_in_turn(question, until, &now));
+                row.extend(join_all(others).await);
             }
-            if in_a_row == times {
+            let other = row.iter().position(|look| !is_wanted(look));
+            let look = row.swap_remove(other.unwrap_or(0));
+            if other.is_none() {
                 turns.progressed();
                 return Ok(look);
             }
-            if in_a_row == 0 && pause >= turns.left(until.within) {
+            times = if begun { (times.max(TIMES) * 2).min(MOST_TIMES) } else { times.max(TIMES) };
+            pause = (if begun { FIRST_PAUSE } else { pause } * 3 / 2).min(LONGEST_PAUSE);
+            if pause >= turns.left(until.within) {
                 return Err(look);
             }
             turns.spend(sleep(pause)).await;
         }
+    }
+
+    async fn look_in_turn(
+        &self,
+        question: Question<'_>,
+        until: Until<'_>,
+        now: &(impl Fn() -> Timestamp + Send + Sync),
+    ) -> Look {
+        let turns = until.turns;
+        let _turn = turns.take().await;
+        // Once it is served, the deadline does not cut the counting short. Where other names are served right, the host
+        // is there.
+        let least = if turns.has_progressed() { FAIR_CHANCE } else { LAST_CHANCE };
+        let limit = turns.left(until.within).max(least).min(self.deadline);
+        turns.spend(self.look_within(question, limit, now)).await
     }
 
     async fn look_within(
@@ -263,7 +276,7 @@ fn server_name(name: &Domain) -> ServerName<'static> {
 }
 
 /// So many looks in a row must agree about a server.
-pub const TIMES: u32 = 3;
+pub const TIMES: u32 = 5;
 /// What it comes to where two certificates take turns.
 const MOST_TIMES: u32 = 24;
 const FIRST_PAUSE: Duration = Duration::from_millis(25);

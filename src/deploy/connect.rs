@@ -45,7 +45,7 @@ pub(super) async fn connect(host: &Host, login: &Login) -> Result<Handle<Client>
             .map_err(|error| refusal(host, &expected, &greeting, error))?;
         stage = "the login";
         match keys {
-            Some(keys) => with_keys(host, &keys, &mut handle).await?,
+            Some(keys) => with_keys(host, keys, &mut handle).await?,
             None => by_agent(host, &login.identity, &mut handle).await?,
         }
         Ok(handle)

@@ -99,6 +99,8 @@ pub enum InstallError {
     TooMuch {
         /// The host's name.
         host: String,
+        /// Whether it is this machine.
+        here: bool,
     },
     /// The connection is lost.
     #[error("the connection to `{host}` was lost in {step}{}", through(via.as_deref()))]
@@ -167,6 +169,8 @@ pub enum InstallError {
     Malformed {
         /// The host's name.
         host: String,
+        /// Whether it is this machine.
+        here: bool,
         /// Why not.
         #[source]
         source: Malformed,
@@ -215,7 +219,7 @@ impl InstallError {
     }
 
     pub(super) fn malformed(host: &Host, source: Malformed) -> Self {
-        Self::Malformed { host: host.name.to_string(), source }
+        Self::Malformed { host: host.name.to_string(), here: host.local, source }
     }
 }
 
@@ -314,6 +318,11 @@ impl Diagnose for InstallError {
             Self::OnlyCertbots { .. } => {
                 Some("copy that folder to where we may read it, and `import` the copy".into())
             }
+            Self::TooMuch { here: true, .. } | Self::Malformed { here: true, .. } => Some(
+                "what answers here is not our script: see what /bin/sh, dd and sudo are on this machine, and what they \
+                 print by themselves"
+                    .into(),
+            ),
             Self::TooMuch { .. } | Self::Malformed { .. } => Some(
                 "whatever answers there is not our script: look for ForceCommand in its sshd_config, `command=` in \
                  authorized_keys, and login scripts that never end"

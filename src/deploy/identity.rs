@@ -1,5 +1,6 @@
 //! The keys that we log in with.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -43,6 +44,12 @@ pub enum IdentityError {
         path: PathBuf,
         /// Its permissions.
         mode: u32,
+    },
+    /// It is the public half, of a key that only an agent can have then.
+    #[error("{} is the public half of an SSH key, and no agent has the private one", path.display())]
+    OnlyPublic {
+        /// The file.
+        path: PathBuf,
     },
     /// It needs a passphrase, and nobody is there to type one.
     #[error("the SSH key {} has a passphrase, which nobody can type here", path.display())]
@@ -134,15 +141,18 @@ impl Diagnose for IdentityError {
                 path.display()
             ),
             Self::Encrypted { path } => format!(
-                "set `passphrase = {{ file = … }}` for the host; or use a key of its own for certfleet; or take the passphrase away: ssh-keygen -p -N '' -f {}",
+                "set `passphrase = {{ file = … }}` for the host; or `ssh-add {0}` to an agent that $SSH_AUTH_SOCK names; \
+                 or use a key of its own for certfleet; or take the passphrase away: ssh-keygen -p -N '' -f {0}",
                 path.display()
             ),
             Self::NotMade { path, .. } => {
                 format!("the user that certfleet runs as must be able to write there: {}", path.display())
             }
-            Self::NotAKey { .. } => {
-                "`identity` names the private key, not the one that ends in .pub".to_owned()
-            }
+            Self::OnlyPublic { path } => format!(
+                "`identity` names the private key; or `ssh-add` the one that belongs to {} to the agent of $SSH_AUTH_SOCK",
+                path.display()
+            ),
+            Self::NotAKey { .. } => "`identity` names a private key, as ssh-keygen makes it".to_owned(),
         })
     }
 }
@@ -179,9 +189,41 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     }
 }
 
-/// The public key of the private key in this file, as authorized_keys takes it.
+/// The public key of the key in this file, as authorized_keys takes it; it needs no passphrase.
 pub fn public(path: &Path) -> Result<String, IdentityError> {
-    read(path, None).map(|key| public_line(key.public_key()))
+    match read(path, None) {
+        Ok(key) => Ok(public_line(key.public_key())),
+        Err(error) => public_half(path, &error).map(|key| public_line(&key)).ok_or(error),
+    }
+}
+
+/// The public half of a key that cannot be read whole: it has a passphrase, or is with an agent, and the file named in
+/// certs.toml is, as ssh takes it, the public one.
+fn public_half(path: &Path, error: &IdentityError) -> Option<PublicKey> {
+    let text = |path: &Path| {
+        let mut text = Zeroizing::new(String::new());
+        File::open(path).ok()?.take(LIMIT).read_to_string(&mut text).ok()?;
+        Some(text)
+    };
+    match error {
+        // OpenSSH's own form says it in the clear; beside the others there is a file.
+        IdentityError::Encrypted { .. } => match PrivateKey::from_openssh(text(path)?.as_bytes()) {
+            Ok(key) => Some(key.public_key().clone()),
+            Err(_) => is_public(&text(&with_ending(path, ".pub"))?),
+        },
+        IdentityError::OnlyPublic { .. } => is_public(&text(path)?),
+        _ => None,
+    }
+}
+
+fn is_public(text: &str) -> Option<PublicKey> {
+    PublicKey::from_openssh(text.trim()).ok()
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path.as_os_str());
+    name.push(ending);
+    PathBuf::from(name)
 }
 
 /// A public key as authorized_keys takes it, with a comment that says whose it is.
@@ -196,20 +238,41 @@ pub(super) fn public_line(key: &PublicKey) -> String {
 /// Says in authorized_keys files whose key it is.
 const COMMENT: &str = "certfleet";
 
+/// What signs for us.
+pub(super) enum Key {
+    /// A key of a file.
+    Whole(Arc<PrivateKey>),
+    /// One that the file cannot be used for, and why; the agent may have it.
+    InAgent(PublicKey, IdentityError),
+}
+
+impl Key {
+    pub(super) fn public(&self) -> &PublicKey {
+        match self {
+            Self::Whole(key) => key.public_key(),
+            Self::InAgent(key, _) => key,
+        }
+    }
+}
+
 /// A key, and the certificate that goes with it.
 pub(super) struct Credential {
     /// The file of the key.
     pub(super) path: PathBuf,
     /// The key.
-    pub(super) key: Arc<PrivateKey>,
+    pub(super) key: Key,
     /// The certificate beside it; an error is why hosts would not take it.
     pub(super) certificate: Result<Option<Certificate>, Doubt>,
 }
 
-/// Whether to ask the agent: there is one, and none of the files of keys.
+/// Whether to ask the agent for any key: there is one, and none of the files of keys.
 pub(super) fn by_agent(paths: &[PathBuf]) -> bool {
     let absent = |path: &PathBuf| matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
-    std::env::var_os("SSH_AUTH_SOCK").is_some_and(|socket| !socket.is_empty()) && paths.iter().all(absent)
+    has_agent() && paths.iter().all(absent)
+}
+
+fn has_agent() -> bool {
+    std::env::var_os("SSH_AUTH_SOCK").is_some_and(|socket| !socket.is_empty())
 }
 
 /// Reads the keys, in their order. One that cannot be used is no harm where another can.
@@ -219,10 +282,16 @@ pub(super) fn read_all(
 ) -> Result<Vec<Credential>, IdentityError> {
     let (mut found, mut first) = (Vec::new(), None);
     for path in paths {
-        match read(path, passphrase) {
+        let key = read(path, passphrase).map(|key| Key::Whole(Arc::new(key))).or_else(|error| {
+            match public_half(path, &error).filter(|_| has_agent()) {
+                Some(key) => Ok(Key::InAgent(key, error)),
+                None => Err(error),
+            }
+        });
+        match key {
             Ok(key) => {
-                let certificate = certificate::read(path, key.public_key(), Timestamp::now());
-                found.push(Credential { path: path.clone(), key: Arc::new(key), certificate });
+                let certificate = certificate::read(path, key.public(), Timestamp::now());
+                found.push(Credential { path: path.clone(), key, certificate });
             }
             Err(error) => {
                 tracing::debug!("left out: {error}");
@@ -241,12 +310,15 @@ pub(super) fn read(path: &Path, passphrase: Option<&Secret>) -> Result<PrivateKe
     let unreadable = |source| IdentityError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let mode = file.metadata().map_err(unreadable)?.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(IdentityError::Exposed { path: path.to_owned(), mode });
-    }
     let mut text = Zeroizing::new(String::new());
     file.take(LIMIT).read_to_string(&mut text).map_err(unreadable)?;
     let path = path.to_owned();
+    if is_public(&text).is_some() {
+        return Err(IdentityError::OnlyPublic { path });
+    }
+    if mode & 0o077 != 0 {
+        return Err(IdentityError::Exposed { path, mode });
+    }
     let encrypted = match decode_secret_key(&text, None) {
         Ok(key) => key.is_encrypted(),
         Err(KeyError::KeyIsEncrypted) => true,

@@ -287,13 +287,15 @@ impl Exchange<'_> {
 
     /// What comes on standard output; true when the answer is complete.
     pub(super) fn hear_output(&mut self, data: &[u8]) -> Result<bool, InstallError> {
-        self.conversation.hear(data).map_err(|_| InstallError::TooMuch { host: self.name() })
+        self.conversation
+            .hear(data)
+            .map_err(|_| InstallError::TooMuch { host: self.name(), here: self.host.local })
     }
 
     /// What comes on standard error.
     pub(super) fn hear_complaint(&mut self, data: &[u8]) -> Result<(), InstallError> {
         if self.complaint.len() + data.len() > COMPLAINT_LIMIT {
-            return Err(InstallError::TooMuch { host: self.name() });
+            return Err(InstallError::TooMuch { host: self.name(), here: self.host.local });
         }
         self.complaint.extend_from_slice(data);
         Ok(())

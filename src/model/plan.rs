@@ -139,6 +139,8 @@ pub enum Lacks {
     Silent,
     /// It is served, but something else lies on the disk for the server's next start: what.
     OnDisk(String),
+    /// It is served, but a transaction was cut off from us: it may have left something behind.
+    Unfinished,
     /// A person asked.
     Forced,
 }

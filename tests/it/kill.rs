@@ -108,7 +108,9 @@ fn hosts_that_lose_power_in_a_transaction_start_again_and_are_caught_up() {
         assert!([0, 1].contains(&ran.code), "round {round}, {moment:?}: {ran:?}");
         cut += u32::from(ran.code == 1);
         host.start().unwrap();
-        converges(&world, &config, &format!("round {round}, {} cut off after {moment:?}", host.name));
+        let what = format!("round {round}, {} cut off after {moment:?}", host.name);
+        converges(&world, &config, &what);
+        world.hosts.iter().for_each(|host| check::assert_settled(host, &what));
     }
     println!("8 rounds of {whole:?}, {cut} of them failed");
 }
@@ -190,6 +192,13 @@ fn converges(world: &World, config: &Path, what: &str) {
                 host.name
             );
             assert!(served.chain.len() > 1, "{what}: {} serves no chain", host.name);
+            let facts = state.hosts.get(&host.name.parse().unwrap()).and_then(|of| of.get(name));
+            let installed = facts.and_then(|facts| facts.installed.as_ref());
+            assert!(
+                installed.is_none_or(|installed| installed.fingerprint == version.fingerprint),
+                "{what}: what {} has of {name} is not noted",
+                host.name
+            );
         }
     }
     for host in &world.hosts {

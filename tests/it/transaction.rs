@@ -13,11 +13,11 @@ mod swaps;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -27,6 +27,7 @@ use certfleet::model::desired::Host;
 use certfleet::model::name::{Fingerprint, VersionNumber};
 use tempfile::TempDir;
 
+use crate::facts;
 use crate::world::made::{Pair, install_as_certbot};
 use crate::world::parts;
 
@@ -71,24 +72,10 @@ impl Place {
         script(&root.join("test"), &format!("cd {}\n{TEST}", root.display()));
         script(&root.join("reload"), &format!("cd {}\n{TEST}{RELOAD}", root.display()));
         let host = Host {
-            name: "edge".parse().unwrap(),
-            address: "edge".to_owned(),
-            port: 22,
-            user: "root".to_owned(),
-            via: None,
-            access: Default::default(),
-            sudo: false,
-            receiver: false,
-            local: false,
-            identity: Vec::new(),
-            host_key: Vec::new(),
-            known_hosts: Vec::new(),
             directory: root.join("live").display().to_string(),
-            layout: Default::default(),
-            files: Vec::new(),
             test: root.join("test").display().to_string(),
             reload: root.join("reload").display().to_string(),
-            verify: Vec::new(),
+            ..facts::host(&"edge".parse().unwrap())
         };
         Self { dir, host }
     }
@@ -110,8 +97,17 @@ impl Place {
     }
 
     fn execute(&self, input: &[u8], path: &str) -> Vec<u8> {
+        let output = self.say(&[Path::new("-c"), Path::new(&self.command())], input, path);
+        if output.status.success() {
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        }
+        output.stdout
+    }
+
+    /// Runs the host's shell with this on its standard input.
+    fn say(&self, args: &[&Path], input: &[u8], path: &str) -> Output {
         let mut child = Command::new(self.path("bin/sh"))
-            .args(["-c", &self.command()])
+            .args(args)
             .env_clear()
             .env("PATH", path)
             .stdin(Stdio::piped())
@@ -121,24 +117,11 @@ impl Place {
             .spawn()
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        let mut stdout = child.stdout.take().unwrap();
-        let mut stderr = child.stderr.take().unwrap();
-        let (output, complaint) = thread::scope(|scope| {
+        thread::scope(|scope| {
             // It may end before it has read all.
             scope.spawn(move || drop(stdin.write_all(input)));
-            let complaint = scope.spawn(move || {
-                let mut text = String::new();
-                stderr.read_to_string(&mut text).unwrap();
-                text
-            });
-            let mut output = Vec::new();
-            stdout.read_to_end(&mut output).unwrap();
-            (output, complaint.join().unwrap())
-        });
-        if child.wait().unwrap().success() {
-            assert_eq!(complaint, "");
-        }
-        output
+            child.wait_with_output().unwrap()
+        })
     }
 
     fn install(&self, bundles: &[Bundle]) -> Answer {

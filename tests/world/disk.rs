@@ -31,7 +31,7 @@ impl Disk {
     /// Puts one under a folder; why not, where this machine has no namespaces for us.
     pub(crate) fn under(folder: &Path) -> Result<Self, String> {
         let mut command = Command::new("unshare");
-        command.args(unshared()).args(["--propagation", "private", "sh", "-c", SETUP, "sh"]).arg(folder);
+        command.args(["--mount", "--propagation", "private", "sh", "-c", SETUP, "sh"]).arg(folder);
         let mut holder = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -50,9 +50,10 @@ impl Disk {
         }
     }
 
-    /// Whether this machine lets us have one.
+    /// Whether this machine lets us have one. Only as root: in a user namespace of our own `/` belongs to nobody, and
+    /// what is below that is not trusted.
     pub(crate) fn is_possible() -> bool {
-        run(Command::new("unshare").args(unshared()).arg("true")).is_ok()
+        rustix::process::geteuid().is_root() && run(Command::new("unshare").args(["--mount", "true"])).is_ok()
     }
 
     /// Runs a line of shell in the folder, with the right to mount; what it said.
@@ -81,11 +82,7 @@ impl Disk {
     /// What has a program start in the namespace; its path and arguments come last.
     pub(crate) fn entering(&self) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.id.to_string(), "--mount"]);
-        if !rustix::process::geteuid().is_root() {
-            command.args(["--user", "--preserve-credentials"]);
-        }
-        command.arg("--");
+        command.args(["--target", &self.id.to_string(), "--mount", "--"]);
         command
     }
 }
@@ -95,13 +92,5 @@ impl Drop for Disk {
         let holder = self.holder.get_mut().unwrap_or_else(PoisonError::into_inner);
         let _ = holder.0.kill();
         let _ = holder.0.wait();
-    }
-}
-
-/// Root needs no more; others a namespace in which they stay who they are.
-fn unshared() -> &'static [&'static str] {
-    match rustix::process::geteuid().is_root() {
-        true => &["--mount"],
-        false => &["--mount", "--user", "--map-current-user", "--keep-caps"],
     }
 }

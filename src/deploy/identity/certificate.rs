@@ -1,6 +1,5 @@
 //! OpenSSH user certificates: a key's statement by an authority that its holder may come in.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -17,9 +16,13 @@ const LIMIT: u64 = 64 * 1024;
 
 /// The file of a key's certificate, where ssh looks for it: `id_ed25519` has `id_ed25519-cert.pub`.
 pub fn beside(key: &Path) -> PathBuf {
-    let mut name = OsString::from(key.as_os_str());
-    name.push("-cert.pub");
-    PathBuf::from(name)
+    // That of a public key, where only the agent has the private one, is called the same.
+    let stem = if key.extension().is_some_and(|ending| ending == "pub") {
+        key.with_extension("")
+    } else {
+        key.to_owned()
+    };
+    super::with_ending(&stem, "-cert.pub")
 }
 
 /// Why a certificate beside a key is not shown to hosts.

@@ -24,7 +24,8 @@ pub(in crate::model) struct Place<'a> {
     /// What was seen there.
     pub(in crate::model) looks: &'a [Look],
     untrusted: Option<&'a BTreeMap<VersionNumber, String>>,
-    pub(super) state: &'a State,
+    /// All that is remembered.
+    pub(in crate::model) state: &'a State,
     pub(super) observed: &'a Observed,
     pub(in crate::model) now: Timestamp,
 }
@@ -118,6 +119,9 @@ impl<'a> Place<'a> {
                 .map_or(Decision::Act(Lacks::Forced), Decision::Wait);
         }
         if others.is_empty() && self.served().next().is_some() {
+            if self.is_unfinished(version) {
+                return Decision::Act(Lacks::Unfinished);
+            }
             // Where one address serves it, it is installed; another silent one is not cured by that.
             return silent.map_or(Decision::Nothing, |address| {
                 Decision::Wait(Waiting::Unreachable(name(), host(), address))
@@ -154,6 +158,18 @@ impl<'a> Place<'a> {
     /// What our last transaction left there.
     pub(in crate::model) fn installed(&self) -> Option<&'a Installed> {
         self.facts.and_then(|facts| facts.installed.as_ref())
+    }
+
+    /// Whether every address that answers serves this version, and no transaction of ours has told us that it brought
+    /// it: one was cut off, and may have left behind what the next one clears away.
+    pub(in crate::model) fn is_unfinished(&self, version: &Version) -> bool {
+        let installed = self.installed();
+        let tried = installed.is_some() || self.facts.is_some_and(|facts| facts.failure.is_some());
+        let mut served = self.served().peekable();
+        tried
+            && installed.is_none_or(|installed| installed.fingerprint != version.fingerprint)
+            && served.peek().is_some()
+            && served.all(|served| served.fingerprint == version.fingerprint)
     }
 
     /// Whether this is a valid certificate of somebody else, where ours was served before.

@@ -48,6 +48,7 @@ impl fmt::Display for Lacks {
             }
             Self::Silent => f.write_str("nothing answers there"),
             Self::OnDisk(what) => write!(f, "on its disk {what}"),
+            Self::Unfinished => f.write_str("it is served, but how its transaction ended is not known"),
             Self::Forced => f.write_str("you asked (--force)"),
         }
     }

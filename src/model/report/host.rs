@@ -54,6 +54,7 @@ fn look_standing(look: &Look, place: &Place<'_>, waiting: Option<&Waiting>) -> H
         (Seen::Serving(served), _) if newest == Some(served.fingerprint) => HostStanding::Serving,
         (_, Some(Waiting::Pending(..))) => HostStanding::Pending,
         (Seen::Unreachable(_), _) => HostStanding::Unreachable,
+        _ if is_unreadable(place) => HostStanding::Unknown,
         (Seen::Serving(served), Some(Waiting::Foreign(..))) if place.is_foreign(served) => {
             HostStanding::Foreign
         }
@@ -61,10 +62,16 @@ fn look_standing(look: &Look, place: &Place<'_>, waiting: Option<&Waiting>) -> H
     }
 }
 
+/// Whether nobody knows what should be there: the facts of the certificate are damaged.
+fn is_unreadable(place: &Place<'_>) -> bool {
+    place.known.newest().is_none() && place.state.unreadable.contains_key(&place.certificate.name)
+}
+
 /// Where a host stands that was not looked at.
 fn unseen_standing(place: &Place<'_>) -> HostStanding {
     let newest = place.known.newest().map(|(_, version)| version.fingerprint);
     match place.installed() {
+        _ if is_unreadable(place) => HostStanding::Unknown,
         None => HostStanding::Pending,
         Some(installed) if newest.is_some_and(|newest| newest != installed.fingerprint) => {
             HostStanding::Stale
@@ -81,7 +88,9 @@ fn host_problem(
     now: Timestamp,
 ) -> Option<ProblemReport> {
     if standing == HostStanding::Serving {
-        return untrusted_problem(place, now).or_else(|| drift::on_disk(place, waiting));
+        return untrusted_problem(place, now)
+            .or_else(|| drift::on_disk(place, waiting))
+            .or_else(|| unfinished_problem(place));
     }
     let (name, host) = (&place.certificate.name, place.host);
     let stays = Some(format!("nothing is changed on `{host}`"));
@@ -128,6 +137,31 @@ fn untrusted_problem(place: &Place<'_>, now: Timestamp) -> Option<ProblemReport>
         ),
         next: Some("nothing changes by itself".into()),
         hint: Some(trusted_by(&place.certificate.issuer)),
+    })
+}
+
+/// It is the newest version, and nobody knows whether all is done there.
+fn unfinished_problem(place: &Place<'_>) -> Option<ProblemReport> {
+    let (_, version) = place.known.newest()?;
+    if !place.is_unfinished(version) {
+        return None;
+    }
+    let what = "it is served, but how its transaction ended is not known";
+    let failure = place.facts.and_then(|facts| facts.failure.as_ref());
+    Some(match failure {
+        Some(failure) => problem_report(
+            &failure.problem,
+            format!("{what}: tried again in every pass, last at {}", minute(failure.last)),
+        ),
+        None => ProblemReport {
+            code: "host.unfinished".into(),
+            message: format!(
+                "`{}` serves the newest version of `{}`, but how its transaction ended is not known",
+                place.host, place.certificate.name
+            ),
+            next: Some("the next pass runs it once more, which ends what was left half done".into()),
+            hint: None,
+        },
     })
 }
 

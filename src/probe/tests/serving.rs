@@ -170,7 +170,8 @@ async fn two_certificates_that_take_turns_prove_neither() {
     let (everywhere, name) = (Semaphore::new(10), domain("a.org"));
     let turns = Turns::new(&everywhere, 10);
     let question = Question { address: at, name: &name, key: None, roots: &ca.roots };
-    let until = Until { fingerprint: wanted, times: 3, within: Duration::from_millis(800), turns: &turns };
+    let until =
+        Until { fingerprint: wanted, times: TIMES, within: Duration::from_millis(800), turns: &turns };
     Probe::new().until_serves(question, until, now).await.unwrap_err();
 }
 

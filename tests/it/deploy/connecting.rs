@@ -123,7 +123,11 @@ fn a_key_that_is_not_let_in_says_which_line_to_add() {
     let error = refused(&wanted);
     assert!(matches!(error, ConnectError::Identity(IdentityError::Encrypted { .. })), "{error:?}");
     wanted.identity = vec![stranger.file.with_extension("pub")];
-    fs::set_permissions(stranger.file.with_extension("pub"), fs::Permissions::from_mode(0o600)).unwrap();
+    let error = refused(&wanted);
+    assert!(matches!(error, ConnectError::Identity(IdentityError::OnlyPublic { .. })), "{error:?}");
+    fs::write(&stranger.file, "neither half\n").unwrap();
+    fs::set_permissions(&stranger.file, fs::Permissions::from_mode(0o600)).unwrap();
+    wanted.identity = vec![stranger.file.clone()];
     let error = refused(&wanted);
     assert!(matches!(error, ConnectError::Identity(IdentityError::NotAKey { .. })), "{error:?}");
 }

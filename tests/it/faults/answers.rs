@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::{Case, Ends, Sound, tried};
+use super::{Case, Ends, tried};
 
 /// Reads all that is sent, and leaves the nonce and the version's name in `$nonce` and `$version`.
 const READ_ALL: &str = "length=${SSH_ORIGINAL_COMMAND#*bs=} length=${length%% *}
@@ -17,145 +17,132 @@ const READ_ALL: &str = "length=${SSH_ORIGINAL_COMMAND#*bs=} length=${length%% *}
     cat >/dev/null";
 
 const CASES: &[Case] = &[
-    Case {
-        host: "endless-out",
-        what: "endless output",
-        fault: |place| place.sessions("exec yes installed everything"),
-        ends: Ends::Old("deploy.answer"),
-        says: &["said more than any answer takes"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "endless-err",
-        what: "endless output on standard error",
-        fault: |place| place.sessions("exec yes installed everything >&2"),
-        ends: Ends::Old("deploy.answer"),
-        says: &["said more than any answer takes"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "nothing",
-        what: "success, and nothing was done or said",
-        fault: |place| place.sessions("cat >/dev/null; exit 0"),
-        ends: Ends::Old("deploy.no-answer"),
-        says: &["gave no answer (exit status 0, in the start): it said nothing"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "deaf",
-        what: "it ends without having read a byte",
-        fault: |place| place.sessions("exit 7"),
-        ends: Ends::Old("deploy.no-answer"),
-        says: &["exit status 7"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "garbage",
-        what: "an answer of garbage records",
-        fault: |place| {
+    Case::new(
+        "endless-out",
+        "endless output",
+        |place| place.sessions("exec yes installed everything"),
+        Ends::Old("deploy.answer"),
+        &["said more than any answer takes"],
+    ),
+    Case::new(
+        "endless-err",
+        "endless output on standard error",
+        |place| place.sessions("exec yes installed everything >&2"),
+        Ends::Old("deploy.answer"),
+        &["said more than any answer takes"],
+    ),
+    Case::new(
+        "nothing",
+        "success, and nothing was done or said",
+        |place| place.sessions("cat >/dev/null; exit 0"),
+        Ends::Old("deploy.no-answer"),
+        &["gave no answer (exit status 0, in the start): it said nothing"],
+    ),
+    Case::new(
+        "deaf",
+        "it ends without having read a byte",
+        |place| place.sessions("exit 7"),
+        Ends::Old("deploy.no-answer"),
+        &["exit status 7"],
+    ),
+    Case::new(
+        "garbage",
+        "an answer of garbage records",
+        |place| {
             place.sessions(&format!(
                 "{READ_ALL}\nprintf '%s begin\\n\\033[2J\\377\\376 switched everything\\n%s end\\n' $nonce $nonce"
             ))
         },
-        ends: Ends::Old("deploy.answer"),
-        says: &["makes no sense"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "too-long",
-        what: "an answer with a text of 99999999999 bytes",
-        fault: |place| {
+        Ends::Old("deploy.answer"),
+        &["makes no sense"],
+    ),
+    Case::new(
+        "too-long",
+        "an answer with a text of 99999999999 bytes",
+        |place| {
             place.sessions(&format!(
                 "{READ_ALL}\nprintf '%s begin\\nswitched %s %s - 99999999999\\n\\n%s end\\n' $nonce $name $version $nonce"
             ))
         },
-        ends: Ends::Old("deploy.answer"),
-        says: &["makes no sense"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "others-name",
-        what: "an answer for another certificate",
-        fault: |place| {
+        Ends::Old("deploy.answer"),
+        &["makes no sense"],
+    ),
+    Case::new(
+        "others-name",
+        "an answer for another certificate",
+        |place| {
             place.sessions(&format!(
                 "{READ_ALL}\nprintf '%s begin\\nswitched other.social.test %s - 0\\n\\n%s end\\n' $nonce $version $nonce"
             ))
         },
-        ends: Ends::Old("deploy.answer"),
-        says: &["makes no sense"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "lies",
-        what: "the answer that all is done, and nothing was done",
-        fault: |place| {
+        Ends::Old("deploy.answer"),
+        &["makes no sense"],
+    ),
+    Case::new(
+        "lies",
+        "the answer that all is done, and nothing was done",
+        |place| {
             place.sessions(&format!(
                 "{READ_ALL}
                 printf '%s begin\\nreload - ok - 0\\n\\nswitched %s %s 1-00000000 0\\n\\n%s end\\n' \
                     $nonce $name $version $nonce"
             ))
         },
-        ends: Ends::Old("deploy.not-put-back"),
-        says: &["does not serve", "it answers `switched`", "still serves", "look at `lies` now"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "hostile-text",
-        what: "a failure told with control characters and 20 kB",
-        fault: |place| {
+        Ends::Old("deploy.not-put-back"),
+        &["does not serve", "it answers `switched`", "still serves", "look at `lies` now"],
+    ),
+    Case::new(
+        "hostile-text",
+        "a failure told with control characters and 20 kB",
+        |place| {
             place.sessions(&format!(
                 "{READ_ALL}
                 text=$(printf '\\033]0;owned\\007\\033[2J'; dd if=/dev/zero bs=1000 count=20 2>/dev/null | tr '\\0' x)
                 printf '%s begin\\nfailed - staging - %s\\n%s\\n%s end\\n' $nonce ${{#text}} \"$text\" $nonce"
             ))
         },
-        ends: Ends::Old("deploy.staging"),
-        says: &["owned", "make room"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "unknown-stop",
-        what: "a failure at a step that does not exist",
-        fault: |place| {
+        Ends::Old("deploy.staging"),
+        &["owned", "make room"],
+    ),
+    Case::new(
+        "unknown-stop",
+        "a failure at a step that does not exist",
+        |place| {
             place.sessions(&format!(
                 "{READ_ALL}\nprintf '%s begin\\nfailed - lunch - 2\\nno\\n%s end\\n' $nonce $nonce"
             ))
         },
-        ends: Ends::Old("deploy.answer"),
-        says: &["makes no sense"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "endless-banner",
-        what: "something sends endless lines where sshd should be",
-        fault: |place| listener(place, |mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {}),
-        ends: Ends::Old("ssh.not-ssh"),
-        says: &["no SSH server answers"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "endless-lines",
-        what: "an SSH server that greets with endless lines before its version",
-        fault: |place| {
+        Ends::Old("deploy.answer"),
+        &["makes no sense"],
+    ),
+    Case::new(
+        "endless-banner",
+        "something sends endless lines where sshd should be",
+        |place| listener(place, |mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {}),
+        Ends::Old("ssh.not-ssh"),
+        &["no SSH server answers"],
+    ),
+    Case::new(
+        "endless-lines",
+        "an SSH server that greets with endless lines before its version",
+        |place| {
             listener(place, |mut stream| while stream.write_all(b"welcome to this server\r\n").is_ok() {})
         },
-        ends: Ends::Old("ssh.not-ssh"),
-        says: &["no SSH server answers"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "huge-packet",
-        what: "an SSH server that announces a packet of 2 GB",
-        fault: |place| {
+        Ends::Old("ssh.not-ssh"),
+        &["no SSH server answers"],
+    ),
+    Case::new(
+        "huge-packet",
+        "an SSH server that announces a packet of 2 GB",
+        |place| {
             listener(place, |mut stream| {
                 let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n\x7f\xff\xff\xff\x04");
                 while stream.write_all(&[0; 4096]).is_ok() {}
             })
         },
-        ends: Ends::Old("ssh.ended"),
-        says: &["ended the connection"],
-        sound: Sound::All,
-    },
+        Ends::Old("ssh.ended"),
+        &["ended the connection"],
+    ),
 ];
 
 #[test]

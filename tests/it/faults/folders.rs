@@ -7,153 +7,113 @@ use std::path::PathBuf;
 use super::{Case, Ends, Mend, NAME, Place, Sound, tried};
 
 const CASES: &[Case] = &[
-    Case {
-        host: "live-is-a-link",
-        what: "the directory is a link to another directory of ours",
-        fault: |place| moved(place.host.live.clone(), place.path("moved")),
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
-    Case {
-        host: "base-is-a-link",
-        what: "`.certfleet` is a link to elsewhere",
-        fault: |place| moved(place.live(".certfleet"), place.elsewhere().join("theirs.d")),
-        ends: Ends::Old("deploy.directory"),
-        says: &[".certfleet is a symbolic link"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "ours-is-a-link",
-        what: "the certificate's folder in `.certfleet` is a link to elsewhere",
-        fault: |place| moved(place.live(".certfleet").join(NAME), place.elsewhere().join("theirs.d")),
-        ends: Ends::Old("deploy.refused"),
-        says: &["is a symbolic link"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "name-is-a-link",
-        what: "the certificate's folder is a link to another one",
-        fault: |place| moved(place.live(NAME), place.live("moved.test")),
-        ends: Ends::Old("deploy.refused"),
-        says: &["is a symbolic link"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "lock-is-a-link",
-        what: "the lock is a link to a file that is not there, elsewhere",
-        fault: |place| planted(place, ".lock", "nothing"),
-        ends: Ends::Old("deploy.directory"),
-        says: &[".lock is a symbolic link", "rm "],
-        sound: Sound::All,
-    },
-    Case {
-        host: "holder-is-a-link",
-        what: "the note of who holds the lock is a link to somebody's file",
-        fault: |place| planted(place, ".holder", "theirs"),
-        ends: Ends::Old("deploy.directory"),
-        says: &[".holder is a symbolic link", "rm "],
-        sound: Sound::All,
-    },
-    Case {
-        host: "answer-is-a-link",
-        what: "where the answer is left there is a link to somebody's file",
-        fault: |place| planted(place, ".last-answer.new", "theirs"),
-        ends: Ends::Old("deploy.directory"),
-        says: &[".last-answer.new is a symbolic link", "rm "],
-        sound: Sound::All,
-    },
-    Case {
-        host: "work-is-a-link",
-        what: "the work folder is a link to somebody's folder",
-        fault: |place| planted(place, ".work", ""),
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
-    Case {
-        host: "switch-is-a-link",
-        what: "the note of a switch is a link to somebody's file",
-        fault: |place| planted(place, ".switch", "theirs"),
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
-    Case {
-        host: "current-leads-away",
-        what: "`current` leads to a copy elsewhere",
-        fault: |place| {
-            let current = place.live(".certfleet").join(NAME).join("current");
-            let version = fs::canonicalize(&current).unwrap();
-            let copy = place.elsewhere().join("copy");
-            fs::create_dir(&copy).unwrap();
-            for entry in fs::read_dir(version).unwrap() {
-                let file = entry.unwrap();
-                fs::copy(file.path(), copy.join(file.file_name())).unwrap();
-            }
-            fs::remove_file(&current).unwrap();
-            symlink(&copy, &current).unwrap();
-            Box::new(|| ())
-        },
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
-    Case {
-        host: "base-is-open",
-        what: "a group may write to `.certfleet`",
-        fault: |place| place.mode(place.live(".certfleet"), 0o770),
-        ends: Ends::Old("deploy.directory"),
-        says: &["chmod go-w"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "live-is-open",
-        what: "everybody may write to the directory",
-        fault: |place| place.mode(place.host.live.clone(), 0o777),
-        ends: Ends::Old("deploy.directory"),
-        says: &["chmod go-w"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "above-is-open",
-        what: "everybody may write to the directory above it",
-        fault: |place| place.mode(place.host.root.clone(), 0o777),
-        ends: Ends::Old("deploy.directory"),
-        says: &["can be changed by everybody", "chmod o-w"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "ours-is-open",
-        what: "a group may write to the certificate's folder in `.certfleet`",
-        fault: |place| place.mode(place.live(".certfleet").join(NAME), 0o770),
-        ends: Ends::Old("deploy.refused"),
-        says: &["chmod go-w"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "name-is-open",
-        what: "everybody may write to the certificate's folder",
-        fault: |place| place.mode(place.live(NAME), 0o777),
-        ends: Ends::Old("deploy.refused"),
-        says: &["chmod go-w"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "key-is-open",
-        what: "somebody made the key readable for all",
-        fault: |place| {
-            drop(place.mode(place.live(NAME).join("privkey.pem"), 0o644));
-            Box::new(|| ())
-        },
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
-    Case {
-        host: "folder-for-file",
-        what: "a folder has the place of a file of the certificate",
-        fault: |place| {
+    Case::served("live-is-a-link", "the directory is a link to another directory of ours", |place| {
+        moved(place.host.live.clone(), place.path("moved"))
+    }),
+    Case::new(
+        "base-is-a-link",
+        "`.certfleet` is a link to elsewhere",
+        |place| moved(place.live(".certfleet"), place.elsewhere().join("theirs.d")),
+        Ends::Old("deploy.directory"),
+        &[".certfleet is a symbolic link"],
+    ),
+    Case::new(
+        "ours-is-a-link",
+        "the certificate's folder in `.certfleet` is a link to elsewhere",
+        |place| moved(place.live(".certfleet").join(NAME), place.elsewhere().join("theirs.d")),
+        Ends::Old("deploy.refused"),
+        &["is a symbolic link"],
+    ),
+    Case::new(
+        "name-is-a-link",
+        "the certificate's folder is a link to another one",
+        |place| moved(place.live(NAME), place.live("moved.test")),
+        Ends::Old("deploy.refused"),
+        &["is a symbolic link"],
+    ),
+    Case::new(
+        "lock-is-a-link",
+        "the lock is a link to a file that is not there, elsewhere",
+        |place| planted(place, ".lock", "nothing"),
+        Ends::Old("deploy.directory"),
+        &[".lock is a symbolic link", "rm "],
+    ),
+    Case::new(
+        "holder-is-a-link",
+        "the note of who holds the lock is a link to somebody's file",
+        |place| planted(place, ".holder", "theirs"),
+        Ends::Old("deploy.directory"),
+        &[".holder is a symbolic link", "rm "],
+    ),
+    Case::new(
+        "answer-is-a-link",
+        "where the answer is left there is a link to somebody's file",
+        |place| planted(place, ".last-answer.new", "theirs"),
+        Ends::Old("deploy.directory"),
+        &[".last-answer.new is a symbolic link", "rm "],
+    ),
+    Case::served("work-is-a-link", "the work folder is a link to somebody's folder", |place| {
+        planted(place, ".work", "")
+    }),
+    Case::served("switch-is-a-link", "the note of a switch is a link to somebody's file", |place| {
+        planted(place, ".switch", "theirs")
+    }),
+    Case::served("current-leads-away", "`current` leads to a copy elsewhere", |place| {
+        let current = place.live(".certfleet").join(NAME).join("current");
+        let version = fs::canonicalize(&current).unwrap();
+        let copy = place.elsewhere().join("copy");
+        fs::create_dir(&copy).unwrap();
+        for entry in fs::read_dir(version).unwrap() {
+            let file = entry.unwrap();
+            fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+        }
+        fs::remove_file(&current).unwrap();
+        symlink(&copy, &current).unwrap();
+        Box::new(|| ())
+    }),
+    Case::new(
+        "base-is-open",
+        "a group may write to `.certfleet`",
+        |place| place.mode(place.live(".certfleet"), 0o770),
+        Ends::Old("deploy.directory"),
+        &["chmod go-w"],
+    ),
+    Case::new(
+        "live-is-open",
+        "everybody may write to the directory",
+        |place| place.mode(place.host.live.clone(), 0o777),
+        Ends::Old("deploy.directory"),
+        &["chmod go-w"],
+    ),
+    Case::new(
+        "above-is-open",
+        "everybody may write to the directory above it",
+        |place| place.mode(place.host.root.clone(), 0o777),
+        Ends::Old("deploy.directory"),
+        &["can be changed by everybody", "chmod o-w"],
+    ),
+    Case::new(
+        "ours-is-open",
+        "a group may write to the certificate's folder in `.certfleet`",
+        |place| place.mode(place.live(".certfleet").join(NAME), 0o770),
+        Ends::Old("deploy.refused"),
+        &["chmod go-w"],
+    ),
+    Case::new(
+        "name-is-open",
+        "everybody may write to the certificate's folder",
+        |place| place.mode(place.live(NAME), 0o777),
+        Ends::Old("deploy.refused"),
+        &["chmod go-w"],
+    ),
+    Case::served("key-is-open", "somebody made the key readable for all", |place| {
+        drop(place.mode(place.live(NAME).join("privkey.pem"), 0o644));
+        Box::new(|| ())
+    }),
+    Case::new(
+        "folder-for-file",
+        "a folder has the place of a file of the certificate",
+        |place| {
             let key = place.live(NAME).join("chain.pem");
             let target = fs::read_link(&key).unwrap();
             fs::remove_file(&key).unwrap();
@@ -163,14 +123,14 @@ const CASES: &[Case] = &[
                 symlink(target, key).unwrap();
             })
         },
-        ends: Ends::Old("deploy.refused"),
-        says: &["chain.pem is not a file"],
-        sound: Sound::Nothing,
-    },
-    Case {
-        host: "not-writable",
-        what: "our user may not write to `.certfleet`",
-        fault: |place| {
+        Ends::Old("deploy.refused"),
+        &["chain.pem is not a file"],
+    )
+    .leaves(Sound::Nothing),
+    Case::new(
+        "not-writable",
+        "our user may not write to `.certfleet`",
+        |place| {
             let mode = place.mode(place.live(".certfleet"), 0o500);
             if !rustix::process::geteuid().is_root() {
                 return mode;
@@ -182,38 +142,34 @@ const CASES: &[Case] = &[
             ));
             super::place::both(mode, less)
         },
-        ends: Ends::Old("deploy.staging"),
-        says: &["Permission denied"],
-        sound: Sound::All,
-    },
+        Ends::Old("deploy.staging"),
+        &["Permission denied"],
+    ),
 ];
 
 /// Only root can give files away.
 const OWNED: &[Case] = &[
-    Case {
-        host: "live-is-anothers",
-        what: "the directory belongs to another user",
-        fault: |place| anothers(place.host.live.clone()),
-        ends: Ends::Old("deploy.directory"),
-        says: &["belongs to user 65534", "chown"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "above-is-anothers",
-        what: "the directory above it belongs to another user",
-        fault: |place| anothers(place.host.root.clone()),
-        ends: Ends::Old("deploy.directory"),
-        says: &["belongs to user 65534", "chown"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "ours-is-anothers",
-        what: "the certificate's folder in `.certfleet` belongs to another user",
-        fault: |place| anothers(place.live(".certfleet").join(NAME)),
-        ends: Ends::Old("deploy.refused"),
-        says: &["belongs to user 65534", "chown"],
-        sound: Sound::All,
-    },
+    Case::new(
+        "live-is-anothers",
+        "the directory belongs to another user",
+        |place| anothers(place.host.live.clone()),
+        Ends::Old("deploy.directory"),
+        &["belongs to user 65534", "chown"],
+    ),
+    Case::new(
+        "above-is-anothers",
+        "the directory above it belongs to another user",
+        |place| anothers(place.host.root.clone()),
+        Ends::Old("deploy.directory"),
+        &["belongs to user 65534", "chown"],
+    ),
+    Case::new(
+        "ours-is-anothers",
+        "the certificate's folder in `.certfleet` belongs to another user",
+        |place| anothers(place.live(".certfleet").join(NAME)),
+        Ends::Old("deploy.refused"),
+        &["belongs to user 65534", "chown"],
+    ),
 ];
 
 #[test]

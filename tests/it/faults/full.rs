@@ -1,6 +1,6 @@
 //! Disks that take no more, and none at all.
 
-use super::{Case, Ends, Mend, Place, Sound, tried};
+use super::{Case, Ends, Mend, Place, tried};
 use crate::world::disk::Disk;
 
 /// So much room is left, in pages of 4 KiB.
@@ -22,84 +22,64 @@ fn limited<'a>(place: &'a Place<'a>, limit: &str) -> Mend<'a> {
 const ROOM: &[&str] = &["make room"];
 
 const CASES: &[Case] = &[
-    Case {
-        host: "full-0",
-        what: "the disk is full",
-        fault: |place| full(place, 0),
-        ends: Ends::Old("deploy.staging"),
-        says: ROOM,
-        sound: Sound::All,
-    },
-    Case {
-        host: "full-3",
-        what: "the disk has 12 KiB left",
-        fault: |place| full(place, 3),
-        ends: Ends::Old("deploy.staging"),
-        says: ROOM,
-        sound: Sound::All,
-    },
-    Case {
-        host: "full-6",
-        what: "the disk has 24 KiB left",
-        fault: |place| full(place, 6),
-        ends: Ends::Old("deploy.staging"),
-        says: ROOM,
-        sound: Sound::All,
-    },
-    Case {
-        host: "inodes-0",
-        what: "the disk has no inode left",
-        fault: |place| inodes(place, 0),
-        ends: Ends::Old("deploy.staging"),
-        says: ROOM,
-        sound: Sound::All,
-    },
-    Case {
-        host: "inodes-5",
-        what: "the disk has 5 inodes left",
-        fault: |place| inodes(place, 5),
-        ends: Ends::Old("deploy.staging"),
-        says: ROOM,
-        sound: Sound::All,
-    },
-    Case {
-        host: "inodes-12",
-        what: "the disk has 12 inodes left",
-        fault: |place| inodes(place, 12),
-        ends: Ends::Old("deploy.staging"),
-        says: ROOM,
-        sound: Sound::All,
-    },
-    Case {
-        host: "read-only",
-        what: "the file system is read-only",
-        fault: |place| {
+    Case::new("full-0", "the disk is full", |place| full(place, 0), Ends::Old("deploy.staging"), ROOM),
+    Case::new(
+        "full-3",
+        "the disk has 12 KiB left",
+        |place| full(place, 3),
+        Ends::Old("deploy.staging"),
+        ROOM,
+    ),
+    Case::new(
+        "full-6",
+        "the disk has 24 KiB left",
+        |place| full(place, 6),
+        Ends::Old("deploy.staging"),
+        ROOM,
+    ),
+    Case::new(
+        "inodes-0",
+        "the disk has no inode left",
+        |place| inodes(place, 0),
+        Ends::Old("deploy.staging"),
+        ROOM,
+    ),
+    Case::new(
+        "inodes-5",
+        "the disk has 5 inodes left",
+        |place| inodes(place, 5),
+        Ends::Old("deploy.staging"),
+        ROOM,
+    ),
+    Case::new(
+        "inodes-12",
+        "the disk has 12 inodes left",
+        |place| inodes(place, 12),
+        Ends::Old("deploy.staging"),
+        ROOM,
+    ),
+    Case::new(
+        "read-only",
+        "the file system is read-only",
+        |place| {
             let disk = place.host.give_disk().unwrap();
             disk.sh("mount -o remount,ro .");
             Box::new(|| drop(disk.sh("mount -o remount,rw .")))
         },
-        ends: Ends::Old("deploy.directory"),
-        says: &["Read-only file system"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "noexec",
-        what: "the file system is mounted noexec, nodev, nosuid",
-        fault: |place| {
-            let disk = place.host.give_disk().unwrap();
-            disk.sh("mount -o remount,bind,noexec,nodev,nosuid .");
-            Box::new(|| ())
-        },
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
+        Ends::Old("deploy.directory"),
+        &["Read-only file system"],
+    ),
+    Case::served("noexec", "the file system is mounted noexec, nodev, nosuid", |place| {
+        let disk = place.host.give_disk().unwrap();
+        disk.sh("mount -o remount,bind,noexec,nodev,nosuid .");
+        Box::new(|| ())
+    }),
 ];
 
 #[test]
 fn disks() {
     if !Disk::is_possible() {
-        println!("no mount namespaces here: not tried");
+        println!("only root can mount, and only where there are mount namespaces: not tried");
         return;
     }
     tried(CASES);

@@ -2,13 +2,13 @@
 //! files are concerned.
 
 use super::place::both;
-use super::{Case, Ends, Mend, Place, Sound, tried};
+use super::{Case, Ends, Fault, Mend, Place, tried};
 use crate::transaction::killed::TOOLS;
 use crate::world::parts;
 
 /// Kills at this step.
-const fn at(host: &'static str, what: &'static str, fault: for<'a> fn(&'a Place<'a>) -> Mend<'a>) -> Case {
-    Case { host, what, fault, ends: Ends::Cut("deploy.no-answer"), says: &[], sound: Sound::All }
+const fn at(host: &'static str, what: &'static str, fault: Fault) -> Case {
+    Case::new(host, what, fault, Ends::Cut("deploy.no-answer"), &[])
 }
 
 const CASES: &[Case] = &[

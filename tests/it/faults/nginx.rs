@@ -11,113 +11,106 @@ use crate::world::host::Script;
 use crate::world::look;
 
 const CASES: &[Case] = &[
-    Case {
-        host: "broken",
-        what: "nginx's configuration was broken before",
-        fault: |place| {
+    Case::new(
+        "broken",
+        "nginx's configuration was broken before",
+        |place| {
             place.host.break_config().unwrap();
             Box::new(|| place.host.mend_config().unwrap())
         },
-        ends: Ends::Old("deploy.host-broken"),
-        says: &["was broken before, nothing was changed", "this_is_no_directive", "mend it on the host"],
-        sound: Sound::Nothing,
-    },
-    Case {
-        host: "key-elsewhere",
-        what: "`nginx -t` fails with the new certificate only: the key is taken from elsewhere",
-        fault: |place| {
+        Ends::Old("deploy.host-broken"),
+        &["was broken before, nothing was changed", "this_is_no_directive", "mend it on the host"],
+    )
+    .leaves(Sound::Nothing),
+    Case::new(
+        "key-elsewhere",
+        "`nginx -t` fails with the new certificate only: the key is taken from elsewhere",
+        |place| {
             let key = place.path("nginx/elsewhere.key");
             fs::copy(place.live(NAME).join("privkey.pem"), &key).unwrap();
             let (from, to) = (place.live(NAME).join("privkey.pem"), key);
             place.site(|text| text.replace(from.to_str().unwrap(), to.to_str().unwrap()))
         },
-        ends: Ends::Old("deploy.config-test"),
-        says: &["does not work with it", "key values mismatch", "the version before is back in place"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "test-fails",
-        what: "the test command always fails",
-        fault: |place| scripted(place, Host::set_test, Script::Fails),
-        ends: Ends::Old("deploy.host-broken"),
-        says: &["was broken before, nothing was changed", "told to fail"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "test-hangs",
-        what: "the test command hangs (nginx that waits for a name server)",
-        fault: |place| both(place.impatient(), scripted(place, Host::set_test, Script::Hangs)),
-        ends: Ends::Old("deploy.host-broken"),
-        says: &["did not end within 20 s", "mend it on the host"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "reload-fails",
-        what: "the reload fails",
-        fault: |place| scripted(place, Host::set_reload, Script::Fails),
-        ends: Ends::Old("deploy.reload"),
-        says: &["the reload failed", "told to fail", "the version before is back in place"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "reload-lies",
-        what: "the reload says that all is well and does nothing",
-        fault: |place| scripted(place, Host::set_reload, Script::Lies),
-        ends: Ends::Old("deploy.not-served"),
-        says: &["the version before is back", "still serves"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "reload-hangs",
-        what: "the reload hangs and does nothing",
-        fault: |place| both(place.impatient(), scripted(place, Host::set_reload, Script::Hangs)),
-        ends: Ends::Old("deploy.reload"),
-        says: &["did not end within 20 s", "the version before is back in place"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "loads-and-hangs",
-        what: "the reload loads what is there, and hangs",
-        fault: |place| {
+        Ends::Old("deploy.config-test"),
+        &["does not work with it", "key values mismatch", "the version before is back in place"],
+    ),
+    Case::new(
+        "test-fails",
+        "the test command always fails",
+        |place| scripted(place, Host::set_test, Script::Fails),
+        Ends::Old("deploy.host-broken"),
+        &["was broken before, nothing was changed", "told to fail"],
+    ),
+    Case::new(
+        "test-hangs",
+        "the test command hangs (nginx that waits for a name server)",
+        |place| both(place.impatient(), scripted(place, Host::set_test, Script::Hangs)),
+        Ends::Old("deploy.host-broken"),
+        &["did not end within 20 s", "mend it on the host"],
+    ),
+    Case::new(
+        "reload-fails",
+        "the reload fails",
+        |place| scripted(place, Host::set_reload, Script::Fails),
+        Ends::Old("deploy.reload"),
+        &["the reload failed", "told to fail", "the version before is back in place"],
+    ),
+    Case::new(
+        "reload-lies",
+        "the reload says that all is well and does nothing",
+        |place| scripted(place, Host::set_reload, Script::Lies),
+        Ends::Old("deploy.not-served"),
+        &["the version before is back", "still serves"],
+    ),
+    Case::new(
+        "reload-hangs",
+        "the reload hangs and does nothing",
+        |place| both(place.impatient(), scripted(place, Host::set_reload, Script::Hangs)),
+        Ends::Old("deploy.reload"),
+        &["did not end within 20 s", "the version before is back in place"],
+    ),
+    Case::new(
+        "loads-and-hangs",
+        "the reload loads what is there, and hangs",
+        |place| {
             let reload = format!("\"{} && sleep 3600\"", place.host.reload_command);
             both(place.impatient(), place.set("reload", &reload))
         },
-        ends: Ends::Old("deploy.reload"),
-        says: &["did not end within 20 s", "the version before is back in place"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "reload-kills",
-        what: "the reload stops nginx",
-        fault: |place| {
+        Ends::Old("deploy.reload"),
+        &["did not end within 20 s", "the version before is back in place"],
+    ),
+    Case::new(
+        "reload-kills",
+        "the reload stops nginx",
+        |place| {
             let stop =
                 format!("[ ! -e {0} ] || kill $(cat {0}) || true", place.path("nginx/nginx.pid").display());
             let set = place.set("reload", &format!("{stop:?}"));
             both(set, Box::new(|| place.host.start_nginx().unwrap()))
         },
-        ends: Ends::Old("deploy.not-served"),
-        says: &["the version before is back", "no TLS answer from"],
-        sound: Sound::Startable,
-    },
-    Case {
-        host: "not-running",
-        what: "nginx does not run",
-        fault: |place| {
+        Ends::Old("deploy.not-served"),
+        &["the version before is back", "no TLS answer from"],
+    )
+    .leaves(Sound::Startable),
+    Case::new(
+        "not-running",
+        "nginx does not run",
+        |place| {
             place.host.stop_nginx();
             Box::new(|| place.host.start_nginx().unwrap())
         },
-        ends: Ends::New("probe.refused"),
-        says: &[
+        Ends::New("probe.refused"),
+        &[
             "no web server runs there",
             "start it; it will find the new certificate",
             "see whether the web server runs",
         ],
-        sound: Sound::Startable,
-    },
-    Case {
-        host: "port-taken",
-        what: "nginx is stopped, and another process has its port and serves another name",
-        fault: |place| {
+    )
+    .leaves(Sound::Startable),
+    Case::new(
+        "port-taken",
+        "nginx is stopped, and another process has its port and serves another name",
+        |place| {
             place.host.stop_nginx();
             let listen = format!("{} ssl", place.host.tls());
             let stranger = Stranger::start(place, &listen, "nginx/default.pem", "nginx/default.key");
@@ -126,70 +119,59 @@ const CASES: &[Case] = &[
                 place.host.start_nginx().unwrap();
             })
         },
-        ends: Ends::Old("deploy.not-served"),
-        says: &["the version before is back"],
-        sound: Sound::Startable,
-    },
-    Case {
-        host: "other-port-taken",
-        what: "`nginx -t` and the reload say yes, but another port of the configuration is taken: nothing is loaded",
-        fault: |place| {
+        Ends::Old("deploy.not-served"),
+        &["the version before is back"],
+    )
+    .leaves(Sound::Startable),
+    Case::new(
+        "other-port-taken",
+        "`nginx -t` and the reload say yes, but another port of the configuration is taken: nothing is loaded",
+        |place| {
             let taken = TcpListener::bind((place.host.address, 0)).unwrap();
             let port = taken.local_addr().unwrap();
             let site = place.path("nginx/sites/second.conf");
             let undo = replaced(site, &format!("server {{ listen {port}; return 404; }}\n"), 0o600);
             both(undo, Box::new(move || drop(taken)))
         },
-        ends: Ends::Old("deploy.not-served"),
-        says: &["the version before is back", "still serves"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "other-block",
-        what: "another server block answers for the name",
-        fault: |place| {
-            place.site(|text| text.replace(&format!("server_name {NAME}"), "server_name moved.test"))
-        },
-        ends: Ends::Old("deploy.not-served"),
-        says: &["the version before is back", "look which server block answers there"],
-        sound: Sound::Startable,
-    },
-    Case {
-        host: "two-addresses",
-        what: "one of two addresses goes on serving the old one: another nginx with a copy of it",
-        fault: |place| {
+        Ends::Old("deploy.not-served"),
+        &["the version before is back", "still serves"],
+    ),
+    Case::new(
+        "other-block",
+        "another server block answers for the name",
+        |place| place.site(|text| text.replace(&format!("server_name {NAME}"), "server_name moved.test")),
+        Ends::Old("deploy.not-served"),
+        &["the version before is back", "look which server block answers there"],
+    )
+    .leaves(Sound::Startable),
+    Case::new(
+        "two-addresses",
+        "one of two addresses goes on serving the old one: another nginx with a copy of it",
+        |place| {
             let other = TcpListener::bind((place.host.address, 0)).unwrap().local_addr().unwrap();
             let stranger = Stranger::of_old(place, &format!("{other} ssl"));
             let both_addresses = format!("[\"{}\", \"{other}\"]", place.host.tls());
             both(place.set("verify", &both_addresses), Box::new(|| drop(stranger)))
         },
-        ends: Ends::Old("deploy.not-served"),
-        says: &["the version before is back", "still serves"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "old-workers",
-        what: "old workers stay after the reload, for long connections",
-        fault: |place| {
-            let mut connections = Vec::new();
-            for _ in 0..4 {
-                let mut connection = look::handshake(place.host.tls(), NAME).unwrap();
-                connection.write_all(b"GET / HTTP/1.0\r\n").unwrap();
-                connections.push(connection);
+        Ends::Old("deploy.not-served"),
+        &["the version before is back", "still serves"],
+    ),
+    Case::served("old-workers", "old workers stay after the reload, for long connections", |place| {
+        let mut connections = Vec::new();
+        for _ in 0..4 {
+            let mut connection = look::handshake(place.host.tls(), NAME).unwrap();
+            connection.write_all(b"GET / HTTP/1.0\r\n").unwrap();
+            connections.push(connection);
+        }
+        Box::new(move || {
+            for mut connection in connections {
+                connection.write_all(format!("Host: {NAME}\r\n\r\n").as_bytes()).unwrap();
+                let mut answer = String::new();
+                let _ = connection.read_to_string(&mut answer);
+                assert!(answer.starts_with("HTTP/1.1 200"), "visitors of old were cut off: {answer:?}");
             }
-            Box::new(move || {
-                for mut connection in connections {
-                    connection.write_all(format!("Host: {NAME}\r\n\r\n").as_bytes()).unwrap();
-                    let mut answer = String::new();
-                    let _ = connection.read_to_string(&mut answer);
-                    assert!(answer.starts_with("HTTP/1.1 200"), "visitors of old were cut off: {answer:?}");
-                }
-            })
-        },
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
+        })
+    }),
 ];
 
 use crate::world::host::Host;

@@ -1,58 +1,38 @@
 //! Sessions as odd administrators and odd systems make them.
 
 use super::place::both;
-use super::{Case, Ends, Mend, Place, Sound, tried};
+use super::{Case, Ends, Mend, Place, tried};
 use crate::world::parts;
 
 const CASES: &[Case] = &[
-    Case {
-        host: "umask-0",
-        what: "umask 000",
-        fault: |place| place.sessions("umask 000; exec sh -c \"$SSH_ORIGINAL_COMMAND\""),
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
-    Case {
-        host: "umask-7",
-        what: "umask 777",
-        fault: |place| place.sessions("umask 777; exec sh -c \"$SSH_ORIGINAL_COMMAND\""),
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
-    Case {
-        host: "homeless",
-        what: "no HOME, and the current directory is gone",
-        fault: |place| {
-            let gone = place.path("gone");
-            place.sessions(&format!(
+    Case::served("umask-0", "umask 000", |place| {
+        place.sessions("umask 000; exec sh -c \"$SSH_ORIGINAL_COMMAND\"")
+    }),
+    Case::served("umask-7", "umask 777", |place| {
+        place.sessions("umask 777; exec sh -c \"$SSH_ORIGINAL_COMMAND\"")
+    }),
+    Case::served("homeless", "no HOME, and the current directory is gone", |place| {
+        let gone = place.path("gone");
+        place.sessions(&format!(
                 "mkdir {0} && cd {0} && rmdir {0}; unset HOME USER LOGNAME SHELL; exec sh -c \"$SSH_ORIGINAL_COMMAND\"",
                 gone.display()
             ))
-        },
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
-    Case {
-        host: "environment",
-        what: "an environment that changes what tools print: CDPATH, TIME_STYLE, QUOTING_STYLE, LC_ALL, TMPDIR",
-        fault: |place| {
+    }),
+    Case::served(
+        "environment",
+        "an environment that changes what tools print: CDPATH, TIME_STYLE, QUOTING_STYLE, LC_ALL, TMPDIR",
+        |place| {
             place.sessions(
                 "export CDPATH=/etc:/ TIME_STYLE=full-iso QUOTING_STYLE=c BLOCK_SIZE=human-readable POSIXLY_CORRECT=1 \
                  LANG=tr_TR.UTF-8 LC_ALL=tr_TR.UTF-8 TMPDIR=/nonexistent TMOUT=1 IFS=/ GREP_OPTIONS=-v \
                  LS_OPTIONS=--color=always ENV=/nonexistent MAIL=/nonexistent; exec sh -c \"$SSH_ORIGINAL_COMMAND\"",
             )
         },
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
-    Case {
-        host: "no-flock",
-        what: "flock is missing",
-        fault: |place| {
+    ),
+    Case::new(
+        "no-flock",
+        "flock is missing",
+        |place| {
             // All that the host has, but for that.
             let bin = place.path("few");
             std::fs::create_dir(&bin).unwrap();
@@ -69,90 +49,67 @@ const CASES: &[Case] = &[
                 bin.display()
             ))
         },
-        ends: Ends::Old("deploy.tools"),
-        says: &["flock is missing", "install the package util-linux"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "late",
-        what: "the host's clock is a year behind",
-        fault: |place| clock(place, "-365d"),
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
-    Case {
-        host: "early",
-        what: "the host's clock is a year ahead",
-        fault: |place| clock(place, "+365d"),
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
-    Case {
-        host: "sudo-refuses",
-        what: "sudo: not in sudoers (a stand-in for sudo)",
-        fault: |place| sudo(place, "echo 'Sorry, user deploy may not run sudo on edge.' >&2; exit 1"),
-        ends: Ends::Old("deploy.sudo"),
-        says: &["cannot become root", "may not run sudo", "NOPASSWD: /bin/sh"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "sudo-asks",
-        what: "sudo: a password is required (a stand-in)",
-        fault: |place| sudo(place, "[ \"$1\" = -n ] && echo 'sudo: a password is required' >&2; exit 1"),
-        ends: Ends::Old("deploy.sudo"),
-        says: &["a password is required", "NOPASSWD: /bin/sh"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "sudo-reads",
-        what: "a sudo that asks in spite of `-n`, and takes the script for the password (a stand-in)",
-        fault: |place| {
+        Ends::Old("deploy.tools"),
+        &["flock is missing", "install the package util-linux"],
+    ),
+    Case::served("late", "the host's clock is a year behind", |place| clock(place, "-365d")),
+    Case::served("early", "the host's clock is a year ahead", |place| clock(place, "+365d")),
+    Case::new(
+        "sudo-refuses",
+        "sudo: not in sudoers (a stand-in for sudo)",
+        |place| sudo(place, "echo 'Sorry, user deploy may not run sudo on edge.' >&2; exit 1"),
+        Ends::Old("deploy.sudo"),
+        &["cannot become root", "may not run sudo", "NOPASSWD: /bin/sh"],
+    ),
+    Case::new(
+        "sudo-asks",
+        "sudo: a password is required (a stand-in)",
+        |place| sudo(place, "[ \"$1\" = -n ] && echo 'sudo: a password is required' >&2; exit 1"),
+        Ends::Old("deploy.sudo"),
+        &["a password is required", "NOPASSWD: /bin/sh"],
+    ),
+    Case::new(
+        "sudo-reads",
+        "a sudo that asks in spite of `-n`, and takes the script for the password (a stand-in)",
+        |place| {
             sudo(
                 place,
                 "for n in 1 2 3; do printf '[sudo] password for deploy: ' >&2; read -r answer; echo 'Sorry, try again.' >&2
                  done; echo 'sudo: 3 incorrect password attempts' >&2; exit 1",
             )
         },
-        ends: Ends::Old("deploy.sudo"),
-        says: &["3 incorrect password attempts", "NOPASSWD: /bin/sh"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "sudo-lectures",
-        what: "a sudo that lectures before it does what it should (a stand-in)",
-        fault: |place| {
+        Ends::Old("deploy.sudo"),
+        &["3 incorrect password attempts", "NOPASSWD: /bin/sh"],
+    ),
+    Case::served(
+        "sudo-lectures",
+        "a sudo that lectures before it does what it should (a stand-in)",
+        |place| {
             sudo(
                 place,
                 "echo 'We trust you have received the usual lecture.' >&2; [ \"$1\" = -n ] || exit 1; shift; exec \"$@\"",
             )
         },
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
-    Case {
-        host: "no-sudo",
-        what: "sudo is not there",
-        fault: |place| sudo(place, "echo \"env: 'sudo': No such file or directory\" >&2; exit 127"),
-        ends: Ends::Old("deploy.sudo"),
-        says: &["install sudo there"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "locked",
-        what: "another transaction holds the lock and does not let go",
-        fault: |place| {
+    ),
+    Case::new(
+        "no-sudo",
+        "sudo is not there",
+        |place| sudo(place, "echo \"env: 'sudo': No such file or directory\" >&2; exit 127"),
+        Ends::Old("deploy.sudo"),
+        &["install sudo there"],
+    ),
+    Case::new(
+        "locked",
+        "another transaction holds the lock and does not let go",
+        |place| {
             let lock = std::fs::File::open(place.live(".certfleet/.lock")).unwrap();
             lock.lock().unwrap();
             // It waits for half a minute, which a test has not.
             both(place.program("sleep", "exit 0"), Box::new(move || drop(lock)))
         },
-        ends: Ends::Old("deploy.lock"),
-        says: &["another run holds", "pid "],
-        sound: Sound::All,
-    },
+        Ends::Old("deploy.lock"),
+        &["another run holds", "pid "],
+    ),
 ];
 
 #[test]

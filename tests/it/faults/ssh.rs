@@ -5,62 +5,57 @@ use std::io::Read;
 use std::net::TcpStream;
 
 use super::place::{both, replaced};
-use super::{Case, Ends, Sound, tried};
+use super::{Case, Ends, tried};
 use crate::world::parts;
 use crate::world::tools;
 
 const CASES: &[Case] = &[
-    Case {
-        host: "refused",
-        what: "sshd does not run",
-        fault: |place| {
+    Case::new(
+        "refused",
+        "sshd does not run",
+        |place| {
             place.host.stop_sshd();
             Box::new(|| place.host.start_sshd().unwrap())
         },
-        ends: Ends::Old("ssh.refused"),
-        says: &["refuses connections at", "is sshd running there?"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "other-key",
-        what: "the host has a new key of the same kind",
-        fault: |place| other_key(place, "ed25519"),
-        ends: Ends::Old("ssh.host-key"),
-        says: &["shows the key ssh-ed25519 SHA256:", "expected was", "not the host"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "other-kind",
-        what: "the host has a new key of another kind",
-        fault: |place| other_key(place, "ecdsa"),
-        ends: Ends::Old("ssh.host-key"),
-        says: &["ecdsa", "expected was"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "no-entry",
-        what: "authorized_keys is empty",
-        fault: |place| replaced(place.path("ssh/authorized_keys"), "", 0o600),
-        ends: Ends::Old("ssh.auth"),
-        says: &["does not let", "add this line to the authorized_keys"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "from",
-        what: "our key may come from another address only (`from=`)",
-        fault: |place| {
+        Ends::Old("ssh.refused"),
+        &["refuses connections at", "is sshd running there?"],
+    ),
+    Case::new(
+        "other-key",
+        "the host has a new key of the same kind",
+        |place| other_key(place, "ed25519"),
+        Ends::Old("ssh.host-key"),
+        &["shows the key ssh-ed25519 SHA256:", "expected was", "not the host"],
+    ),
+    Case::new(
+        "other-kind",
+        "the host has a new key of another kind",
+        |place| other_key(place, "ecdsa"),
+        Ends::Old("ssh.host-key"),
+        &["ecdsa", "expected was"],
+    ),
+    Case::new(
+        "no-entry",
+        "authorized_keys is empty",
+        |place| replaced(place.path("ssh/authorized_keys"), "", 0o600),
+        Ends::Old("ssh.auth"),
+        &["does not let", "add this line to the authorized_keys"],
+    ),
+    Case::new(
+        "from",
+        "our key may come from another address only (`from=`)",
+        |place| {
             let keys = place.path("ssh/authorized_keys");
             let key = fs::read_to_string(&keys).unwrap();
             replaced(keys, &format!("from=\"192.0.2.1\" {key}"), 0o600)
         },
-        ends: Ends::Old("ssh.auth"),
-        says: &["does not let", "add this line"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "startups",
-        what: "strangers take all places for a login (MaxStartups)",
-        fault: |place| {
+        Ends::Old("ssh.auth"),
+        &["does not let", "add this line"],
+    ),
+    Case::new(
+        "startups",
+        "strangers take all places for a login (MaxStartups)",
+        |place| {
             let limited = place.sshd("MaxStartups 1:100:1\nLoginGraceTime 600");
             // It has its place once it is greeted; whoever looked if the server runs may still have it.
             let stranger = loop {
@@ -72,70 +67,44 @@ const CASES: &[Case] = &[
             };
             both(limited, Box::new(move || drop(stranger)))
         },
-        ends: Ends::Old("ssh.ended"),
-        says: &["MaxStartups"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "sessions",
-        what: "no session may be opened (MaxSessions 0)",
-        fault: |place| place.sshd("MaxSessions 0"),
-        ends: Ends::Old("ssh.channel"),
-        says: &["opens no session", "MaxSessions"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "hangs-up",
-        what: "the connection is cut right after the login",
-        fault: |place| place.sessions("kill -9 $PPID"),
-        ends: Ends::Old("ssh.lost"),
-        says: &["was lost in the start"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "nologin",
-        what: "the login shell is nologin",
-        fault: |place| place.sessions("echo 'This account is currently not available.'; exit 1"),
-        ends: Ends::Old("deploy.no-answer"),
-        says: &["This account is currently not available.", "login shell"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "sftp-only",
-        what: "the account may do SFTP only (`ForceCommand internal-sftp`)",
-        fault: |place| place.sshd("ForceCommand internal-sftp"),
-        ends: Ends::Old("deploy.no-answer"),
-        says: &["ForceCommand"],
-        sound: Sound::All,
-    },
-    Case {
-        host: "fish",
-        what: "the login shell is fish",
-        fault: |place| shell(place, &tools::fish().unwrap()),
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
-    Case {
-        host: "zsh",
-        what: "the login shell is zsh",
-        fault: |place| shell(place, &tools::zsh().unwrap()),
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
-    Case {
-        host: "tcsh",
-        what: "the login shell is tcsh",
-        fault: |place| shell(place, &tools::tcsh().unwrap()),
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
-    Case {
-        host: "noise",
-        what: "a banner, a motd and a `.bashrc` that prints on both outputs, before, meanwhile and after",
-        fault: |place| {
+        Ends::Old("ssh.ended"),
+        &["MaxStartups"],
+    ),
+    Case::new(
+        "sessions",
+        "no session may be opened (MaxSessions 0)",
+        |place| place.sshd("MaxSessions 0"),
+        Ends::Old("ssh.channel"),
+        &["opens no session", "MaxSessions"],
+    ),
+    Case::new(
+        "hangs-up",
+        "the connection is cut right after the login",
+        |place| place.sessions("kill -9 $PPID"),
+        Ends::Old("ssh.lost"),
+        &["was lost in the start"],
+    ),
+    Case::new(
+        "nologin",
+        "the login shell is nologin",
+        |place| place.sessions("echo 'This account is currently not available.'; exit 1"),
+        Ends::Old("deploy.no-answer"),
+        &["This account is currently not available.", "login shell"],
+    ),
+    Case::new(
+        "sftp-only",
+        "the account may do SFTP only (`ForceCommand internal-sftp`)",
+        |place| place.sshd("ForceCommand internal-sftp"),
+        Ends::Old("deploy.no-answer"),
+        &["ForceCommand"],
+    ),
+    Case::served("fish", "the login shell is fish", |place| shell(place, &tools::fish().unwrap())),
+    Case::served("zsh", "the login shell is zsh", |place| shell(place, &tools::zsh().unwrap())),
+    Case::served("tcsh", "the login shell is tcsh", |place| shell(place, &tools::tcsh().unwrap())),
+    Case::served(
+        "noise",
+        "a banner, a motd and a `.bashrc` that prints on both outputs, before, meanwhile and after",
+        |place| {
             let banner = replaced(place.path("ssh/banner"), "UNAUTHORIZED USE\x1b[2J IS FORBIDDEN\n", 0o600);
             let shown = place.sshd(&format!("Banner {}", place.path("ssh/banner").display()));
             let noise = "printf 'You have new mail, and no newline'; printf '\\033[1mhello\\n' >&2
@@ -143,10 +112,7 @@ const CASES: &[Case] = &[
                 sh -c \"$SSH_ORIGINAL_COMMAND\"; status=$?; echo bye; echo bye >&2; wait; exit $status";
             both(banner, both(shown, place.sessions(noise)))
         },
-        ends: Ends::Served,
-        says: &[],
-        sound: Sound::All,
-    },
+    ),
 ];
 
 #[test]

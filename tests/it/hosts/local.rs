@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use crate::tool::{Ran, finish};
+use crate::tool::{Ran, command, finish};
 use crate::world::host::Script;
 
 use super::*;
@@ -83,6 +83,22 @@ fn a_failing_config_test_changes_nothing_here() {
     certfleet(&config, &["deploy"]).ended(0);
     assert!(!host.served(NAME).unwrap().expired());
     assert_eq!((host.reloads(), world.pebble.orders()), (1, 1));
+}
+
+#[test]
+fn an_answer_that_is_none_is_told_as_what_it_is_here() {
+    let world = world(&["edge"]);
+    let config = here(&world, "");
+    let bin = world.dir.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let dd = bin.join("dd");
+    fs::write(&dd, "#!/bin/sh\necho exec yes installed everything\n").unwrap();
+    fs::set_permissions(&dd, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let ran = finish(command(&config, &["renew"]).env("PATH", path).spawn().unwrap());
+    ran.ended(1)
+        .said("`here` said more than any answer takes")
+        .said("what /bin/sh, dd and sudo are on this machine");
 }
 
 /// What a host that hangs leaves behind.

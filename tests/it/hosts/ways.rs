@@ -191,13 +191,58 @@ fn a_passphrase_opens_the_identity() {
 }
 
 /// An agent that is ended with the test.
-struct Agent(Child);
+struct Agent {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Agent {
+    fn start(world: &World) -> Self {
+        let socket = world.dir.path().join("agent");
+        let child = tool("ssh-agent")
+            .arg("-D")
+            .arg("-a")
+            .arg(&socket)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let agent = Self { child, socket };
+        let began = std::time::Instant::now();
+        while !agent.socket.exists() {
+            assert!(began.elapsed() < std::time::Duration::from_secs(20), "the agent does not start");
+            std::thread::yield_now();
+        }
+        agent
+    }
+
+    fn add(&self, key: &Path) {
+        run(tool("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &self.socket)).unwrap();
+    }
+
+    fn forget_all(&self) {
+        run(tool("ssh-add").args(["-q", "-D"]).env("SSH_AUTH_SOCK", &self.socket)).unwrap();
+    }
+
+    fn certfleet(&self, config: &Path, args: &[&str]) -> crate::tool::Ran {
+        finish(command(config, args).env("SSH_AUTH_SOCK", &self.socket).spawn().unwrap())
+    }
+}
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
+}
+
+/// A program of OpenSSH's client.
+fn tool(name: &str) -> Command {
+    let ssh = parts::ssh().unwrap();
+    let mut command = Command::new(ssh.path().with_file_name(name));
+    if let Some(libraries) = ssh.libraries() {
+        command.env("LD_LIBRARY_PATH", libraries);
+    }
+    command
 }
 
 #[test]
@@ -206,37 +251,71 @@ fn without_a_key_of_our_own_the_agent_is_asked() {
     let host = world.host("edge");
     let config = world.config(CERTIFICATE).unwrap();
     edit(&config, &format!("identity = {:?}\n", host.identity), "");
-    let socket = world.dir.path().join("agent");
-    let tool = |name: &str| {
-        let ssh = parts::ssh().unwrap();
-        let mut command = Command::new(ssh.path().with_file_name(name));
-        if let Some(libraries) = ssh.libraries() {
-            command.env("LD_LIBRARY_PATH", libraries);
-        }
-        command
-    };
-    let agent = Agent(
-        tool("ssh-agent")
-            .arg("-D")
-            .arg("-a")
-            .arg(&socket)
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap(),
-    );
-    let with_agent =
-        |args: &[&str]| finish(command(&config, args).env("SSH_AUTH_SOCK", &socket).spawn().unwrap());
-    let began = std::time::Instant::now();
-    while !socket.exists() {
-        assert!(began.elapsed() < std::time::Duration::from_secs(20), "the agent does not start");
-        std::thread::yield_now();
-    }
-    with_agent(&["renew"]).ended(1).said("the agent of $SSH_AUTH_SOCK has none");
+    let agent = Agent::start(&world);
+    agent.certfleet(&config, &["renew"]).ended(1).said("the agent of $SSH_AUTH_SOCK has none");
 
-    run(tool("ssh-add").arg("-q").arg(&host.identity).env("SSH_AUTH_SOCK", &socket)).unwrap();
-    with_agent(&["deploy"]).ended(0);
+    agent.add(&host.identity);
+    agent.certfleet(&config, &["deploy"]).ended(0);
     assert!(!host.served(NAME).unwrap().expired());
 
+    let socket = agent.socket.clone();
     drop(agent);
-    with_agent(&["deploy", "--force"]).ended(1).said("cannot be asked");
+    finish(command(&config, &["deploy", "--force"]).env("SSH_AUTH_SOCK", &socket).spawn().unwrap())
+        .ended(1)
+        .said("cannot be asked");
+}
+
+#[test]
+fn what_the_file_of_a_key_does_not_tell_the_agent_may_have() {
+    let world = world(&["edge"]);
+    let host = world.host("edge");
+    let config = world.config(CERTIFICATE).unwrap();
+    certfleet(&config, &["renew", "--no-deploy"]).ended(0);
+    let (agent, authorized) = (Agent::start(&world), host.root.join("ssh/authorized_keys"));
+    let mut before = host.identity.clone();
+    let mut with_identity = |key: &Path| {
+        edit(&config, &format!("identity = {before:?}"), &format!("identity = {key:?}"));
+        before = key.to_owned();
+    };
+    for (kind, form) in [("ed25519", "RFC4716"), ("rsa", "RFC4716"), ("ecdsa", "PEM")] {
+        let key = world.dir.path().join(kind);
+        let generate = |passphrase: &str| {
+            run(parts::ssh_keygen()
+                .unwrap()
+                .command()
+                .args(["-q", "-t", kind, "-m", form, "-C", "ours", "-N", passphrase, "-f"])
+                .arg(&key))
+            .unwrap();
+        };
+        generate("");
+        agent.forget_all();
+        agent.add(&key);
+        let lock = ["-q", "-p", "-P", "", "-N", "open sesame", "-m", form, "-f"];
+        run(parts::ssh_keygen().unwrap().command().args(lock).arg(&key)).unwrap();
+        fs::copy(key.with_extension("pub"), &authorized).unwrap();
+        with_identity(&key);
+        let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+        certfleet(&config, &["host", "setup", "edge"]).ended(0).printed(public.trim_end_matches(" ours\n"));
+        certfleet(&config, &["deploy", "--force"]).ended(1).said("has a passphrase").said("ssh-add");
+        agent.certfleet(&config, &["deploy", "--force"]).ended(0);
+
+        // Only the agent has the private half, and the authority is who is known there.
+        run(parts::ssh_keygen()
+            .unwrap()
+            .command()
+            .args(["-q", "-I", "us", "-n", &host.user, "-s"])
+            .arg(host.root.join("ssh/host_key"))
+            .arg(key.with_extension("pub")))
+        .unwrap();
+        fs::remove_file(&key).unwrap();
+        fs::write(&authorized, format!("cert-authority {}\n", host.host_key)).unwrap();
+        with_identity(&key.with_extension("pub"));
+        agent.certfleet(&config, &["deploy", "--force"]).ended(0);
+    }
+    agent.forget_all();
+    agent
+        .certfleet(&config, &["deploy", "--force"])
+        .ended(1)
+        .said("no agent has the private one")
+        .said("ssh-add");
 }

@@ -2,7 +2,6 @@
 
 mod newer;
 
-use std::process::Output;
 use std::sync::Arc;
 
 use certfleet::deploy::receiver::{self, Roots};
@@ -58,21 +57,7 @@ impl Receiver {
         let own = self.place.path("bin").display().to_string();
         // Nothing but its own applets, openssl, and flock where it has none.
         let path = if self.shell == Shell::Busybox { own } else { format!("{own}:/usr/bin:/bin") };
-        let mut child = Command::new(self.place.path("bin/sh"))
-            .args([self.place.path("script"), self.place.path("conf")])
-            .env_clear()
-            .env("PATH", path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        thread::scope(|scope| {
-            scope.spawn(move || drop(stdin.write_all(request)));
-            child.wait_with_output().unwrap()
-        })
+        self.place.say(&[&self.place.path("script"), &self.place.path("conf")], request, &path)
     }
 
     fn records(&self, mut conversation: Conversation) -> Option<Vec<Record>> {
