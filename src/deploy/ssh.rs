@@ -1,5 +1,6 @@
 //! A connection to one host, and transactions over it.
 
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::connect::{Client, connect};
 use super::error::{ConnectError, InstallError, NotPutBack};
 use super::local::way;
 use super::outcome::Answer;
+use super::payload::Payload;
 use super::protocol::{Conversation, RawRecord, Record};
 use super::receiver;
 use super::{Bundle, PutBack};
@@ -91,9 +93,14 @@ impl Session {
 
     /// Installs certificates in one transaction: one test, one reload. The answer has an outcome for each, in
     /// the same order.
-    pub async fn install(&self, host: &Host, bundles: &[Bundle]) -> Result<Answer, InstallError> {
-        let conversation = Conversation::install(host, bundles)?;
-        let records = self.converse(host, conversation).await?;
+    pub async fn install<B: Borrow<Bundle>>(
+        &self,
+        host: &Host,
+        bundles: &[B],
+    ) -> Result<Answer, InstallError> {
+        let payload = Payload::of(&host.files, bundles);
+        let conversation = Conversation::announce(host, &payload)?;
+        let records = self.converse(host, conversation, Some(payload)).await?;
         Answer::of(&records, bundles).map_err(|source| InstallError::malformed(host, source))
     }
 
@@ -106,12 +113,12 @@ impl Session {
         host: &Host,
         what: &[PutBack],
     ) -> Result<Vec<Result<(), NotPutBack>>, InstallError> {
-        let records = match self.converse(host, Conversation::put_back(host, what)?).await {
+        let records = match self.converse(host, Conversation::put_back(host, what)?, None).await {
             Err(InstallError::Lost { .. } | InstallError::Channel { .. }) => {
                 let again = Self::open(host, self.login.clone()).await.map_err(|source| {
                     InstallError::Reconnect { host: host.name.to_string(), source: Box::new(source) }
                 })?;
-                let records = again.converse(host, Conversation::put_back(host, what)?).await;
+                let records = again.converse(host, Conversation::put_back(host, what)?, None).await;
                 again.close().await;
                 records?
             }
@@ -132,8 +139,13 @@ impl Session {
         }
     }
 
-    async fn converse(&self, host: &Host, conversation: Conversation) -> Result<Vec<Record>, InstallError> {
-        match self.exchange(host, conversation).await?.records() {
+    async fn converse(
+        &self,
+        host: &Host,
+        conversation: Conversation,
+        payload: Option<Payload<'_>>,
+    ) -> Result<Vec<Record>, InstallError> {
+        match self.exchange(host, conversation, payload).await?.records() {
             Err(InstallError::Lost { host: name, step, .. }) => {
                 Err(InstallError::Lost { host: name, via: self.lost_way(host).await, step })
             }
@@ -158,14 +170,21 @@ impl Session {
         if host.receiver && !conversation.is_check() {
             return Err(InstallError::TakesOnly { host: host.name.to_string() });
         }
-        self.exchange(host, conversation).await?.raw_records()
+        self.exchange(host, conversation, None).await?.raw_records()
     }
 
     async fn exchange<'a>(
         &self,
         host: &'a Host,
-        conversation: Conversation,
+        mut conversation: Conversation,
+        mut payload: Option<Payload<'_>>,
     ) -> Result<Exchange<'a>, InstallError> {
+        if self.handle().is_none()
+            && let Some(payload) = payload.take()
+        {
+            // For one machine the copy is small.
+            conversation.take_in(payload);
+        }
         let mut exchange = Exchange {
             host,
             conversation,
@@ -175,7 +194,7 @@ impl Session {
             deadline: Instant::now() + TRANSACTION,
         };
         let result = match &self.carrier {
-            Carrier::Ssh(handle) => exchange.run(handle).await,
+            Carrier::Ssh(handle) => exchange.run(handle, payload).await,
             Carrier::Local => exchange.run_here().await,
             Carrier::Socket => exchange.run_by_root().await,
         };
@@ -204,7 +223,11 @@ pub(super) struct Exchange<'a> {
 
 impl Exchange<'_> {
     /// Runs the transaction until its answer is complete or the channel ends.
-    async fn run(&mut self, handle: &Handle<Client>) -> Result<(), InstallError> {
+    async fn run(
+        &mut self,
+        handle: &Handle<Client>,
+        payload: Option<Payload<'_>>,
+    ) -> Result<(), InstallError> {
         let (command, input) = match self.host.receiver {
             true => (receiver::COMMAND.to_owned(), receiver::request(&mut self.conversation)),
             false => (self.conversation.command(), self.conversation.take_input()),
@@ -223,6 +246,10 @@ impl Exchange<'_> {
         let input = Bytes::from_owner(input);
         let send = async {
             write.data_bytes(input).await?;
+            // Each is made when the host has room for it.
+            for piece in payload.into_iter().flatten() {
+                write.data_bytes(Bytes::from_owner(piece)).await?;
+            }
             write.eof().await
         };
         tokio::pin!(send);
