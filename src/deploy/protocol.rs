@@ -209,6 +209,11 @@ impl Conversation {
         request
     }
 
+    /// How many certificates, or places, it is about.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
     /// Whether it only asks if a transaction would work.
     pub(super) fn is_check(&self) -> bool {
         self.action == "check"

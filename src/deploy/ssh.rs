@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use russh::client::Handle;
 use russh::{ChannelMsg, Disconnect};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use super::connect::{Client, connect};
 use super::error::{ConnectError, InstallError, NotPutBack};
@@ -20,12 +20,17 @@ use super::receiver;
 use super::{Bundle, PutBack};
 use crate::model::desired::Host;
 use crate::model::problem::plain;
+use crate::probe::{Patience, TooLate};
 use crate::secret::Secret;
 
-/// Without a word from the host in the middle of a transaction. Its script shows a step at least as often.
-pub(super) const IDLE: Duration = Duration::from_secs(30);
+/// Without a word from the host: its script shows each step, and no command of the host's may take longer.
+const IDLE: Duration = Duration::from_secs(30);
 /// A whole transaction.
 const TRANSACTION: Duration = Duration::from_secs(120);
+/// What a host that is slow needs longer for each certificate, in a step and in all: steps are done for all of them.
+const EACH: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
+/// So many are reckoned with.
+const MANY: u32 = 1000;
 /// Saying good-bye.
 pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 /// What a host may say on its standard error.
@@ -185,13 +190,16 @@ impl Session {
             // For one machine the copy is small.
             conversation.take_in(payload);
         }
+        let many = u32::try_from(conversation.count()).unwrap_or(u32::MAX).min(MANY);
         let mut exchange = Exchange {
             host,
             conversation,
             complaint: Vec::new(),
             status: None,
             ended: false,
-            deadline: Instant::now() + TRANSACTION,
+            silence: IDLE + EACH.0 * many,
+            whole: TRANSACTION + EACH.1 * many,
+            left: Patience::of(TRANSACTION + EACH.1 * many),
         };
         let result = match &self.carrier {
             Carrier::Ssh(handle) => exchange.run(handle, payload).await,
@@ -218,7 +226,11 @@ pub(super) struct Exchange<'a> {
     pub(super) status: Option<u32>,
     /// The host ended the channel; without that it is the connection that ended.
     pub(super) ended: bool,
-    pub(super) deadline: Instant,
+    /// How long it may say nothing; like all times here only while we run, to listen.
+    pub(super) silence: Duration,
+    whole: Duration,
+    /// What is left of the whole.
+    pub(super) left: Patience,
 }
 
 impl Exchange<'_> {
@@ -237,7 +249,8 @@ impl Exchange<'_> {
             channel.exec(true, command).await?;
             Ok(channel)
         };
-        let channel = timeout(IDLE, opening)
+        let channel = Patience::of(self.silence)
+            .wait(opening)
             .await
             .map_err(|_| self.silent())?
             .map_err(|source| InstallError::Channel { host: self.name(), source })?;
@@ -255,15 +268,15 @@ impl Exchange<'_> {
         tokio::pin!(send);
         let mut sent = false;
         loop {
-            let quiet = (Instant::now() + IDLE).min(self.deadline);
+            let mut quiet = Patience::of(self.silence);
             tokio::select! {
                 // What could not be sent was not wanted: the answer says why.
                 _ = &mut send, if !sent => sent = true,
-                heard = timeout_at(quiet, read.wait()) => match heard {
-                    Err(_) if Instant::now() >= self.deadline => return Err(self.too_long()),
-                    Err(_) => return Err(self.silent()),
-                    Ok(None) => break,
-                    Ok(Some(message)) => {
+                heard = self.left.wait(quiet.wait(read.wait())) => match heard {
+                    Err(TooLate) => return Err(self.too_long()),
+                    Ok(Err(TooLate)) => return Err(self.silent()),
+                    Ok(Ok(None)) => break,
+                    Ok(Ok(Some(message))) => {
                         if self.hear(message)? {
                             break;
                         }
@@ -353,12 +366,12 @@ impl Exchange<'_> {
 
     pub(super) fn silent(&self) -> InstallError {
         let (host, here) = (self.name(), self.host.local);
-        InstallError::Silent { host, here, step: self.step(), seconds: IDLE.as_secs() }
+        InstallError::Silent { host, here, step: self.step(), seconds: self.silence.as_secs() }
     }
 
     pub(super) fn too_long(&self) -> InstallError {
         let (host, here) = (self.name(), self.host.local);
-        InstallError::TooLong { host, here, step: self.step(), seconds: TRANSACTION.as_secs() }
+        InstallError::TooLong { host, here, step: self.step(), seconds: self.whole.as_secs() }
     }
 
     pub(super) fn name(&self) -> String {
