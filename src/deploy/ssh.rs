@@ -28,7 +28,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// A whole transaction.
 const TRANSACTION: Duration = Duration::from_secs(120);
 /// What a host that is slow needs longer for each certificate, in a step and in all: steps are done for all of them.
-const EACH: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
+const EACH: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 /// So many are reckoned with.
 const MANY: u32 = 1000;
 /// Saying good-bye.
