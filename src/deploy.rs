@@ -16,11 +16,13 @@ mod lineages;
 mod local;
 mod login;
 pub mod outcome;
+mod payload;
 pub mod protocol;
 pub mod receiver;
 pub mod relay;
 pub mod ssh;
 
+use std::borrow::Borrow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -140,13 +142,14 @@ pub enum Deployed {
 ///
 /// The answer has one entry for each bundle, in the same order. An error means that nothing is known about
 /// any of them: the next pass looks and decides.
-pub async fn deploy(
+pub async fn deploy<B: Borrow<Bundle> + Sync>(
     session: &Session,
     host: &Host,
-    bundles: &[Bundle],
+    bundles: &[B],
     prove: &dyn Prove,
 ) -> Result<Vec<(CertName, Deployed)>, InstallError> {
     let answer = session.install(host, bundles).await?;
+    let bundles: Vec<&Bundle> = bundles.iter().map(Borrow::borrow).collect();
     let looks = bundles.iter().zip(&answer.outcomes).map(|(bundle, outcome)| async move {
         match outcome.problem(host, bundle) {
             Some(problem) => Err(problem),

@@ -26,6 +26,7 @@ mod pass;
 mod rehearse;
 mod revoke;
 mod scan;
+mod shelf;
 mod solve;
 mod turn;
 
@@ -80,6 +81,7 @@ pub struct Engine {
     orders: Semaphore,
     cas: Mutex<HashMap<(IssuerName, String), OpeningCa>>,
     connections: connections::Connections,
+    shelf: shelf::Shelf,
     /// What the last pass has learnt.
     left: Mutex<Option<Known>>,
 }
@@ -143,6 +145,7 @@ impl Engine {
             orders: Semaphore::new(ORDERS),
             cas: Mutex::default(),
             connections: connections::Connections::default(),
+            shelf: shelf::Shelf::default(),
             left: Mutex::default(),
         })
     }
@@ -193,6 +196,7 @@ impl Engine {
             self.clean_up_everything(request).await;
         }
         self.connections.close().await;
+        self.shelf.clear();
         summary.complete = request.is_complete() && !summary.interrupted;
         let (how, ended) = (self.listener.how(), Timestamp::now());
         match self.store.note_pass(how, ended, summary.complete) {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::Bundle;
 use super::error::InstallError;
-use super::protocol::{Conversation, Malformed, Place, Question, hex_sum};
+use super::payload::hex_sum;
+use super::protocol::{Conversation, Malformed, Place, Question};
 use super::ssh::Session;
 use crate::model::desired::{Host, KeyAccess, Layout, Part};
 use crate::model::name::CertName;

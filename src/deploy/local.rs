@@ -1,5 +1,6 @@
 //! Transactions on this machine itself: the same script, run by a shell of ours instead of through SSH.
 
+use std::future::pending;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -7,13 +8,13 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::process::{Pid, Signal, geteuid, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep_until};
 
 use super::error::{ConnectError, InstallError};
 use super::protocol::Conversation;
 use super::relay::SOCKET;
-use super::ssh::{Carrier, Exchange, GOODBYE, IDLE};
+use super::ssh::{Carrier, Exchange, GOODBYE};
 use crate::model::desired::Host;
+use crate::probe::{Patience, TooLate};
 
 /// What commands get of our environment: the rest may be secrets.
 const PASSED_ON: &[&str] = &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "XDG_RUNTIME_DIR"];
@@ -82,8 +83,7 @@ impl Exchange<'_> {
         let (mut sent, mut heard, mut read, mut mute, mut gone) = (false, false, false, false, false);
         while !(gone && read && (mute || heard)) {
             // What it left behind may keep the pipe open for ever.
-            let patience = if gone || heard { GOODBYE } else { IDLE };
-            let quiet = (Instant::now() + patience).min(self.deadline);
+            let mut quiet = Patience::of(if gone || heard { GOODBYE } else { self.silence });
             tokio::select! {
                 () = &mut send, if !sent => sent = true,
                 got = stdout.read(&mut said), if !read => match got {
@@ -102,10 +102,9 @@ impl Exchange<'_> {
                     gone = true;
                     self.status = status.ok().and_then(|status| status.code()?.try_into().ok());
                 }
-                () = sleep_until(quiet) => {
+                late = self.left.wait(quiet.wait(pending::<()>())) => {
                     if heard || gone { break; }
-                    let over = Instant::now() >= self.deadline;
-                    return Err(if over { self.too_long() } else { self.silent() });
+                    return Err(if late == Err(TooLate) { self.too_long() } else { self.silent() });
                 }
             }
         }

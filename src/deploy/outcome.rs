@@ -2,6 +2,8 @@
 
 mod not_installed;
 
+use std::borrow::Borrow;
+
 use super::protocol::{Malformed, Record};
 use super::{Bundle, Deployed, NotProven, Proof, PutBack};
 pub use not_installed::{NotInstalled, Said, Seen};
@@ -21,7 +23,7 @@ pub struct Answer {
 
 impl Answer {
     /// The records of an installation as its answer: one for each bundle.
-    pub fn of(records: &[Record], bundles: &[Bundle]) -> Result<Self, Malformed> {
+    pub fn of<B: Borrow<Bundle>>(records: &[Record], bundles: &[B]) -> Result<Self, Malformed> {
         let mut reload = Reload::NotNeeded;
         for record in records.iter().filter(|record| record.word == "reload") {
             let output = record.text.clone();
@@ -34,7 +36,7 @@ impl Answer {
         }
         let mut outcomes = Vec::with_capacity(bundles.len());
         for bundle in bundles {
-            let name = bundle.certificate.as_str();
+            let name = bundle.borrow().certificate.as_str();
             let mut of = records.iter().filter(|record| record.name == name);
             let (Some(record), None) = (of.next(), of.next()) else {
                 return Err(Malformed::Count(name.to_owned()));

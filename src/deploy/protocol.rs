@@ -9,11 +9,11 @@ mod lineages;
 use std::mem;
 
 use rustls::crypto::aws_lc_rs;
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::payload::Payload;
 use super::{Bundle, PutBack};
-use crate::model::desired::{Host, KeyAccess, Layout, Part};
+use crate::model::desired::{Host, KeyAccess, Layout};
 use crate::model::name::CertName;
 use crate::model::problem::plain;
 
@@ -25,8 +25,6 @@ pub(super) const SCRIPT: &str = include_str!("transaction.sh");
 /// What only looks.
 const EXAMINE: &str = include_str!("examine.sh");
 
-/// The data of an installation come in blocks of so many bytes.
-const BLOCK: usize = 4096;
 /// What a host may say on its standard output, greetings included, beside the records of the answer.
 const OUTPUT_LIMIT: usize = 64 * 1024;
 /// What a record may take: two texts of 4 KiB, its names, and the lines that show progress.
@@ -153,41 +151,28 @@ pub enum Malformed {
 }
 
 impl Conversation {
-    /// The installation of certificates, as one transaction.
+    /// The installation of certificates, as one transaction, with all of its data.
     pub fn install(host: &Host, bundles: &[Bundle]) -> Result<Self, NoRandomness> {
-        let mut this = Self::new(host, "install", bundles.len())?;
-        for bundle in bundles {
-            let force = if bundle.force { "force" } else { "-" };
-            let [keys, leaves, chains] =
-                [&bundle.privkey, &bundle.cert, &bundle.chain].map(|text| text.lines().count());
-            let line = format!(
-                "{} {} {force} {keys} {leaves} {chains}\n",
-                bundle.certificate,
-                bundle.directory_name()
-            );
-            this.input.extend_from_slice(line.as_bytes());
-        }
-        // All of it as whole blocks: what takes them must not read a byte more.
-        let mut data = Zeroizing::new(Vec::with_capacity(bundles.len() * 64 * 1024));
-        for bundle in bundles {
-            let parts = [Part::Privkey, Part::Fullchain, Part::Cert, Part::Chain];
-            let usual = parts.map(|part| vec![part]);
-            let made = host.files.iter().map(|file| file.parts.clone());
-            let sums: Vec<String> =
-                usual.into_iter().chain(made).map(|parts| hex_sum(bundle, &parts)).collect();
-            data.extend_from_slice(sums.join(" ").as_bytes());
-            data.push(b'\n');
-            for part in [Part::Privkey, Part::Cert, Part::Chain] {
-                pieces(bundle, part).for_each(|piece| data.extend_from_slice(piece.as_bytes()));
-            }
-        }
-        let end = b"end\n";
-        let whole = (data.len() + end.len()).next_multiple_of(BLOCK);
-        data.resize(whole - end.len(), b'\n');
-        data.extend_from_slice(end);
-        this.input.extend_from_slice(format!("{}\n", whole / BLOCK).as_bytes());
-        this.input.extend_from_slice(&data);
+        let payload = Payload::of(&host.files, bundles);
+        let mut this = Self::announce(host, &payload)?;
+        this.take_in(payload);
         Ok(this)
+    }
+
+    /// The same without the data, which have to follow its input.
+    pub(super) fn announce(host: &Host, payload: &Payload<'_>) -> Result<Self, NoRandomness> {
+        let mut this = Self::new(host, "install", payload.count())?;
+        this.input.extend_from_slice(payload.announcement().as_bytes());
+        Ok(this)
+    }
+
+    /// Adds the data.
+    pub(super) fn take_in(&mut self, payload: Payload<'_>) {
+        // All the room at once: a buffer that grows leaves copies of keys behind.
+        let mut whole = Zeroizing::new(Vec::with_capacity(self.input.len() + payload.size()));
+        whole.extend_from_slice(&self.input);
+        payload.for_each(|piece| whole.extend_from_slice(&piece));
+        self.input = whole;
     }
 
     /// Putting certificates back to the versions before.
@@ -238,6 +223,11 @@ impl Conversation {
         request
     }
 
+    /// How many certificates, or places, it is about.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
     /// Whether it only asks if a transaction would work.
     pub(super) fn is_check(&self) -> bool {
         self.action == "check"
@@ -280,8 +270,7 @@ impl Conversation {
         count: usize,
         nonce: String,
     ) -> Self {
-        // Room for the keys of a big batch: a buffer that grows leaves copies behind.
-        let mut input = Zeroizing::new(Vec::with_capacity(script.len() + 4096 + count * 64 * 1024));
+        let mut input = Zeroizing::new(Vec::with_capacity(script.len() + 4096));
         input.extend_from_slice(script.as_bytes());
         input.extend_from_slice(format!("{nonce} {action} {count}\n").as_bytes());
         input.extend_from_slice(settings(host).as_bytes());
@@ -389,30 +378,6 @@ pub(super) fn access_words(host: &Host) -> [String; 5] {
     };
     let passage = host.access.directory_mode();
     [word(owner), word(group), format!("{mode:04o}"), format!("{passage:04o}"), layout.to_owned()]
-}
-
-/// What a part of a bundle consists of, each piece with a line end: what the host reads are lines.
-fn pieces(bundle: &Bundle, part: Part) -> impl Iterator<Item = &str> {
-    let texts: &[&str] = match part {
-        Part::Privkey => &[&bundle.privkey],
-        Part::Cert => &[&bundle.cert],
-        Part::Chain => &[&bundle.chain],
-        Part::Fullchain => &[&bundle.cert, &bundle.chain],
-    };
-    let texts = texts.to_vec();
-    texts.into_iter().flat_map(|text| {
-        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-        [text, end]
-    })
-}
-
-/// The SHA-256 of a file that has these parts.
-pub(super) fn hex_sum(bundle: &Bundle, parts: &[Part]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        pieces(bundle, *part).for_each(|piece| hash.update(piece.as_bytes()));
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn shown(fields: [&str; 4], text: &[u8]) -> Record {

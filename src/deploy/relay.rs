@@ -4,21 +4,23 @@
 //! and a certificate goes to this machine only if its entry says so. What certbot has here comes from its own folder,
 //! and of its keys those that root's certs.toml names. Both ends are here.
 
+use std::future::pending;
 use std::io::{self, BufRead, Read, Write};
 use std::process::{ChildStdin, Stdio};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::error::InstallError;
 use super::lineages::CERTBOT;
 use super::local::shell;
 use super::protocol::Conversation;
-use super::ssh::{Exchange, GOODBYE, IDLE};
+use super::ssh::{Exchange, GOODBYE};
 use crate::model::desired::{Desired, Host};
 use crate::model::name::{CertName, HostName};
 use crate::model::problem::plain;
+use crate::probe::{Patience, TooLate};
 
 /// Where certfleet-local.socket listens.
 pub const SOCKET: &str = "/run/certfleet-local.sock";
@@ -50,7 +52,7 @@ impl Exchange<'_> {
         tokio::pin!(send);
         let (mut said, mut sent) = ([0; 8192], None);
         loop {
-            let quiet = (Instant::now() + IDLE).min(self.deadline);
+            let mut quiet = Patience::of(self.silence);
             tokio::select! {
                 write = &mut send, if sent.is_none() => sent = Some(write),
                 got = read.read(&mut said) => match got {
@@ -62,9 +64,8 @@ impl Exchange<'_> {
                     Ok(_) => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
                     Err(source) => return Err(failed(source)),
                 },
-                () = sleep_until(quiet) => {
-                    let over = Instant::now() >= self.deadline;
-                    return Err(if over { self.too_long() } else { self.silent() });
+                late = self.left.wait(quiet.wait(pending::<()>())) => {
+                    return Err(if late == Err(TooLate) { self.too_long() } else { self.silent() });
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! A connection to one host, and transactions over it.
 
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,24 +8,30 @@ use std::time::Duration;
 use bytes::Bytes;
 use russh::client::Handle;
 use russh::{ChannelMsg, Disconnect};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::connect::{Client, connect};
 use super::error::{ConnectError, InstallError, NotPutBack};
 use super::local::way;
 use super::outcome::Answer;
+use super::payload::Payload;
 use super::protocol::{Conversation, RawRecord, Record, public_text};
 use super::receiver;
 use super::{Bundle, PutBack};
 use crate::model::desired::Host;
 use crate::model::problem::plain;
+use crate::probe::{Patience, TooLate};
 use crate::secret::Secret;
 
-/// Without a word from the host in the middle of a transaction. Its script shows a step at least as often.
-pub(super) const IDLE: Duration = Duration::from_secs(30);
+/// Without a word from the host: its script shows each step, and no command of the host's may take longer.
+const IDLE: Duration = Duration::from_secs(30);
 /// A whole transaction.
 const TRANSACTION: Duration = Duration::from_secs(120);
+/// What a host that is slow needs longer for each certificate, in a step and in all: steps are done for all of them.
+const EACH: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
+/// So many are reckoned with.
+const MANY: u32 = 1000;
 /// Saying good-bye.
 pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 /// What a host may say on its standard error.
@@ -92,9 +99,14 @@ impl Session {
 
     /// Installs certificates in one transaction: one test, one reload. The answer has an outcome for each, in
     /// the same order.
-    pub async fn install(&self, host: &Host, bundles: &[Bundle]) -> Result<Answer, InstallError> {
-        let conversation = Conversation::install(host, bundles)?;
-        let records = self.converse(host, conversation).await?;
+    pub async fn install<B: Borrow<Bundle>>(
+        &self,
+        host: &Host,
+        bundles: &[B],
+    ) -> Result<Answer, InstallError> {
+        let payload = Payload::of(&host.files, bundles);
+        let conversation = Conversation::announce(host, &payload)?;
+        let records = self.converse(host, conversation, Some(payload)).await?;
         Answer::of(&records, bundles).map_err(|source| InstallError::malformed(host, source))
     }
 
@@ -107,12 +119,12 @@ impl Session {
         host: &Host,
         what: &[PutBack],
     ) -> Result<Vec<Result<(), NotPutBack>>, InstallError> {
-        let records = match self.converse(host, Conversation::put_back(host, what)?).await {
+        let records = match self.converse(host, Conversation::put_back(host, what)?, None).await {
             Err(InstallError::Lost { .. } | InstallError::Channel { .. }) => {
                 let again = Self::open(host, self.login.clone()).await.map_err(|source| {
                     InstallError::Reconnect { host: host.name.to_string(), source: Box::new(source) }
                 })?;
-                let records = again.converse(host, Conversation::put_back(host, what)?).await;
+                let records = again.converse(host, Conversation::put_back(host, what)?, None).await;
                 again.close().await;
                 records?
             }
@@ -133,8 +145,13 @@ impl Session {
         }
     }
 
-    async fn converse(&self, host: &Host, conversation: Conversation) -> Result<Vec<Record>, InstallError> {
-        match self.exchange(host, conversation).await?.records() {
+    async fn converse(
+        &self,
+        host: &Host,
+        conversation: Conversation,
+        payload: Option<Payload<'_>>,
+    ) -> Result<Vec<Record>, InstallError> {
+        match self.exchange(host, conversation, payload).await?.records() {
             Err(InstallError::Lost { host: name, step, .. }) => {
                 Err(InstallError::Lost { host: name, via: self.lost_way(host).await, step })
             }
@@ -159,7 +176,7 @@ impl Session {
         if host.receiver && !conversation.is_check() {
             return Err(InstallError::TakesOnly { host: host.name.to_string() });
         }
-        self.exchange(host, conversation).await?.raw_records(public_text)
+        self.exchange(host, conversation, None).await?.raw_records(public_text)
     }
 
     /// As [`ask`](Self::ask), where the texts of the answer are secrets.
@@ -171,7 +188,7 @@ impl Session {
         if host.receiver {
             return Err(InstallError::TakesOnly { host: host.name.to_string() });
         }
-        self.exchange(host, conversation).await?.raw_records(|text| Zeroizing::new(text.to_vec()))
+        self.exchange(host, conversation, None).await?.raw_records(|text| Zeroizing::new(text.to_vec()))
     }
 
     /// Whether root does here what we may not.
@@ -182,18 +199,28 @@ impl Session {
     async fn exchange<'a>(
         &self,
         host: &'a Host,
-        conversation: Conversation,
+        mut conversation: Conversation,
+        mut payload: Option<Payload<'_>>,
     ) -> Result<Exchange<'a>, InstallError> {
+        if self.handle().is_none()
+            && let Some(payload) = payload.take()
+        {
+            // For one machine the copy is small.
+            conversation.take_in(payload);
+        }
+        let many = u32::try_from(conversation.count()).unwrap_or(u32::MAX).min(MANY);
         let mut exchange = Exchange {
             host,
             conversation,
             complaint: Vec::new(),
             status: None,
             ended: false,
-            deadline: Instant::now() + TRANSACTION,
+            silence: IDLE + EACH.0 * many,
+            whole: TRANSACTION + EACH.1 * many,
+            left: Patience::of(TRANSACTION + EACH.1 * many),
         };
         let result = match &self.carrier {
-            Carrier::Ssh(handle) => exchange.run(handle).await,
+            Carrier::Ssh(handle) => exchange.run(handle, payload).await,
             Carrier::Local => exchange.run_here().await,
             Carrier::Socket => exchange.run_by_root().await,
         };
@@ -217,12 +244,20 @@ pub(super) struct Exchange<'a> {
     pub(super) status: Option<u32>,
     /// The host ended the channel; without that it is the connection that ended.
     pub(super) ended: bool,
-    pub(super) deadline: Instant,
+    /// How long it may say nothing; like all times here only while we run, to listen.
+    pub(super) silence: Duration,
+    whole: Duration,
+    /// What is left of the whole.
+    pub(super) left: Patience,
 }
 
 impl Exchange<'_> {
     /// Runs the transaction until its answer is complete or the channel ends.
-    async fn run(&mut self, handle: &Handle<Client>) -> Result<(), InstallError> {
+    async fn run(
+        &mut self,
+        handle: &Handle<Client>,
+        payload: Option<Payload<'_>>,
+    ) -> Result<(), InstallError> {
         let (command, input) = match self.host.receiver {
             true => (receiver::COMMAND.to_owned(), receiver::request(&mut self.conversation)),
             false => (self.conversation.command(), self.conversation.take_input()),
@@ -232,7 +267,8 @@ impl Exchange<'_> {
             channel.exec(true, command).await?;
             Ok(channel)
         };
-        let channel = timeout(IDLE, opening)
+        let channel = Patience::of(self.silence)
+            .wait(opening)
             .await
             .map_err(|_| self.silent())?
             .map_err(|source| InstallError::Channel { host: self.name(), source })?;
@@ -241,20 +277,24 @@ impl Exchange<'_> {
         let input = Bytes::from_owner(input);
         let send = async {
             write.data_bytes(input).await?;
+            // Each is made when the host has room for it.
+            for piece in payload.into_iter().flatten() {
+                write.data_bytes(Bytes::from_owner(piece)).await?;
+            }
             write.eof().await
         };
         tokio::pin!(send);
         let mut sent = false;
         loop {
-            let quiet = (Instant::now() + IDLE).min(self.deadline);
+            let mut quiet = Patience::of(self.silence);
             tokio::select! {
                 // What could not be sent was not wanted: the answer says why.
                 _ = &mut send, if !sent => sent = true,
-                heard = timeout_at(quiet, read.wait()) => match heard {
-                    Err(_) if Instant::now() >= self.deadline => return Err(self.too_long()),
-                    Err(_) => return Err(self.silent()),
-                    Ok(None) => break,
-                    Ok(Some(message)) => {
+                heard = self.left.wait(quiet.wait(read.wait())) => match heard {
+                    Err(TooLate) => return Err(self.too_long()),
+                    Ok(Err(TooLate)) => return Err(self.silent()),
+                    Ok(Ok(None)) => break,
+                    Ok(Ok(Some(message))) => {
                         if self.hear(message)? {
                             break;
                         }
@@ -349,12 +389,12 @@ impl Exchange<'_> {
 
     pub(super) fn silent(&self) -> InstallError {
         let (host, here) = (self.name(), self.host.local);
-        InstallError::Silent { host, here, step: self.step(), seconds: IDLE.as_secs() }
+        InstallError::Silent { host, here, step: self.step(), seconds: self.silence.as_secs() }
     }
 
     pub(super) fn too_long(&self) -> InstallError {
         let (host, here) = (self.name(), self.host.local);
-        InstallError::TooLong { host, here, step: self.step(), seconds: TRANSACTION.as_secs() }
+        InstallError::TooLong { host, here, step: self.step(), seconds: self.whole.as_secs() }
     }
 
     pub(super) fn name(&self) -> String {

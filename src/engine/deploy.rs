@@ -21,7 +21,6 @@ use crate::model::plan::{Install, minute};
 use crate::model::problem::{Blame, Diagnose, Problem};
 use crate::model::state::{Failure, HostFacts, Installed};
 use crate::probe::{self, AddressError, Question, TIMES, Turns, Until};
-use crate::store::LoadError;
 
 /// How long a host may take to serve what was just loaded.
 const SERVED_WITHIN: Duration = Duration::from_secs(10);
@@ -85,35 +84,6 @@ enum Unheard {
     Lost(Problem),
 }
 
-/// A version cannot be taken from the store.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum NotInStore {
-    #[error("cannot read version {1} of `{0}` from the store")]
-    Unreadable(CertName, VersionNumber, #[source] LoadError),
-    #[error("version {1} of `{0}` is no longer in the store")]
-    Gone(CertName, VersionNumber),
-}
-
-impl Diagnose for NotInStore {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Unreadable(_, _, source) => source.code(),
-            Self::Gone(..) => "store.version-gone",
-        }
-    }
-
-    fn blame(&self) -> Blame {
-        Blame::Machine
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Unreadable(_, _, source) => source.hint(),
-            Self::Gone(name, _) => Some(format!("run `certfleet deploy {name}` for the newest one")),
-        }
-    }
-}
-
 impl Engine {
     /// Installs versions on a host and proves that they are served; `before` is what was seen there.
     pub(super) async fn deploy(
@@ -126,7 +96,7 @@ impl Engine {
         let host = &self.config.desired.hosts[name];
         let began = Instant::now();
         let mut results: BTreeMap<CertName, std::result::Result<Deployed, Unheard>> = BTreeMap::new();
-        let mut bundles = Vec::new();
+        let mut bundles: Vec<Arc<Bundle>> = Vec::new();
         for install in &installs {
             match blocking(|| self.bundle(&install.certificate, install.version, force)) {
                 Ok(bundle) => bundles.push(bundle),
@@ -176,7 +146,7 @@ impl Engine {
     async fn install(
         &self,
         host: &Host,
-        bundles: &[Bundle],
+        bundles: &[Arc<Bundle>],
         prover: &Prover<'_>,
     ) -> std::result::Result<Vec<(CertName, Deployed)>, Unheard> {
         let session = self.session(host).await.map_err(|error| Unheard::NotBegun(Problem::of(&*error)))?;
@@ -197,35 +167,11 @@ impl Engine {
         self.connections.way_to(&self.config, &self.config.ssh_identity(), host).await
     }
 
-    pub(super) fn bundle(
-        &self,
-        name: &CertName,
-        version: VersionNumber,
-        force: bool,
-    ) -> std::result::Result<Bundle, NotInStore> {
-        let name = name.clone();
-        let unreadable = |source| NotInStore::Unreadable(name.clone(), version, source);
-        let files = self.store.version(&name, version).map_err(unreadable)?;
-        let known = self.store.certificate(&name).map_err(unreadable)?;
-        let Some(fingerprint) = known.versions.get(&version).map(|version| version.fingerprint) else {
-            return Err(NotInStore::Gone(name, version));
-        };
-        Ok(Bundle {
-            certificate: name,
-            version,
-            fingerprint,
-            force,
-            privkey: files.privkey,
-            cert: files.cert,
-            chain: files.chain,
-        })
-    }
-
     fn record(
         &self,
         host: &HostName,
         installs: Vec<Install>,
-        bundles: &[Bundle],
+        bundles: &[Arc<Bundle>],
         mut results: BTreeMap<CertName, std::result::Result<Deployed, Unheard>>,
         mut seen: BTreeMap<CertName, Vec<Look>>,
         took: Duration,
@@ -347,8 +293,8 @@ struct Prover<'a> {
 }
 
 impl<'a> Prover<'a> {
-    fn new(engine: &'a Engine, before: BTreeMap<CertName, Vec<Look>>, bundles: &[Bundle]) -> Self {
-        let names = |bundle: &Bundle| {
+    fn new(engine: &'a Engine, before: BTreeMap<CertName, Vec<Look>>, bundles: &[Arc<Bundle>]) -> Self {
+        let names = |bundle: &Arc<Bundle>| {
             let certificate = &engine.config.desired.certificates.get(&bundle.certificate);
             certificate.map_or(0, |certificate| certificate.verify_names.len())
         };

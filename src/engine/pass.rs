@@ -88,10 +88,11 @@ impl<'a> Pass<'a> {
         if self.request.deploying != Deploying::No {
             engine.tell(Event::Observing(hosts.len()));
             for (host, certificates) in hosts {
-                self.running.push(Box::pin(async move {
+                let engine = Arc::clone(engine);
+                self.running.push(Box::pin(self.work.begin(async move {
                     let looks = engine.observer.look_at(&host, &certificates).await;
                     Done::Observed(host, looks)
-                }));
+                })));
             }
         }
         let names: Vec<CertName> = engine

@@ -28,16 +28,28 @@ impl Patience {
     pub async fn wait<T>(&mut self, work: impl Future<Output = T>) -> Result<T, TooLate> {
         let mut work = pin!(work);
         loop {
-            let piece = self.left.min(PIECE);
-            let began = Instant::now();
-            let done = timeout(piece, &mut work).await;
-            self.left -= began.elapsed().min(piece);
+            let piece = Piece { most: self.left.min(PIECE), began: Instant::now(), left: &mut self.left };
+            let done = timeout(piece.most, &mut work).await;
+            drop(piece);
             match done {
                 Ok(done) => return Ok(done),
                 Err(_) if self.left.is_zero() => return Err(TooLate),
                 Err(_) => {}
             }
         }
+    }
+}
+
+/// Time that is counted when it ends, also when nobody waits any more.
+struct Piece<'a> {
+    most: Duration,
+    began: Instant,
+    left: &'a mut Duration,
+}
+
+impl Drop for Piece<'_> {
+    fn drop(&mut self) {
+        *self.left -= self.began.elapsed().min(self.most);
     }
 }
 
@@ -57,5 +69,16 @@ mod tests {
         let mut patience = Patience::of(PIECE / 2);
         assert_eq!(patience.wait(std::future::pending::<()>()).await, Err(TooLate));
         assert_eq!(patience.wait(std::future::ready(7)).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn time_counts_although_something_else_comes_between() {
+        let mut patience = Patience::of(PIECE);
+        while patience.left > Duration::ZERO {
+            tokio::select! {
+                waited = patience.wait(std::future::pending::<()>()) => assert_eq!(waited, Err(TooLate)),
+                () = tokio::time::sleep(PIECE / 10) => {}
+            }
+        }
     }
 }

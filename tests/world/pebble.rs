@@ -146,6 +146,10 @@ impl Pebble {
         command.env("PEBBLE_VA_NOSLEEP", if behaviour.sleeps { "0" } else { "1" });
         command.env("PEBBLE_VA_ALWAYS_VALID", if behaviour.always_valid { "1" } else { "0" });
         command.env("PEBBLE_ALTERNATE_ROOTS", behaviour.alternate_roots.to_string());
+        // It takes the locks of an authorization and of its store in both orders: with orders and answers to others
+        // at the same instant it stands still for good. One at a time, and not interrupted by its garbage collector,
+        // it hardly ever does.
+        command.env("GOMAXPROCS", "1").env("GOGC", "off").env("GOMEMLIMIT", "400MiB");
         let service = Service::new("pebble", command, &file("log"), watchdog, move || {
             look::get(address, "/dir").is_ok() && look::get(management, "/roots/0").is_ok()
         })?;
