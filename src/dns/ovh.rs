@@ -86,7 +86,9 @@ impl Provider for Ovh {
             // Always: an earlier attempt may have written and then been cut off before this.
             let refresh = format!("domain/zone/{}/refresh", segment(zone));
             let refreshed = session.send(Method::POST, &refresh, None).await.and_then(Answer::success);
-            written.and(refreshed.map(drop).map_err(Error::from))
+            // Where both failed, the first says why.
+            written?;
+            refreshed.map(drop).map_err(Error::from)
         };
         in_time(&self.api, work).await
     }

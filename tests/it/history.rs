@@ -63,6 +63,6 @@ fn it_tells_who_did_what_when_and_what_came_of_it() {
 
     // As a power cut may leave it.
     fs::write(world.store().join("history.jsonl"), format!("{text}{{\"at\":\"2026-")).unwrap();
-    let torn = certfleet(&config, &["history", "--json"]).ended(0).said("1 lines of the history");
+    let torn = certfleet(&config, &["history", "--json"]).ended(0).said("1 line of the history");
     assert_eq!(torn.json()["entries"], all["entries"]);
 }
