@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
@@ -35,7 +35,7 @@ pub(crate) fn line(count: usize, hosts: usize) -> Result<Line, Failed> {
     let config = world.config(&tables)?;
     // Each time new versions: nothing is on the hosts already.
     let ours = median(|| {
-        certfleet(&config, &["renew", "--force", "--no-deploy"])?;
+        issue(&config, &sites)?;
         Ok(certfleet(&config, &["deploy"])?.as_secs_f64())
     })?;
     let note = "proof included".to_owned();
@@ -46,6 +46,18 @@ pub(crate) fn line(count: usize, hosts: usize) -> Result<Line, Failed> {
     let others = [("tar over ssh", tar), ("scp, then ssh", scp), ("rsync, then ssh", rsync)]
         .map(|(what, seconds)| (format!("{what}, {HANDS} hosts at a time"), seconds));
     Ok(Line { ours, others: others.into(), note })
+}
+
+/// New versions of all. Not a hundred at once: Pebble 2.10 looks up an authorization with its whole store locked, and
+/// answers for one with that one locked and then wants the store. With many orders both meet, and it answers no more.
+fn issue(config: &Path, sites: &[String]) -> Result<(), Failed> {
+    for some in sites.chunks(10) {
+        let names = some.iter().map(String::as_str);
+        let words: Vec<&str> =
+            ["renew", "--force", "--override-limits", "--no-deploy"].into_iter().chain(names).collect();
+        certfleet(config, &words)?;
+    }
+    Ok(())
 }
 
 /// The newest versions, as a folder and as a tar.

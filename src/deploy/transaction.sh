@@ -19,7 +19,8 @@
 # use changes by rename only, and only to files that are complete, on the disk, and a matching pair.
 #
 # There may be hundreds of certificates, and a command takes a millisecond. So what can be done for all by
-# one command is; what is left for each is one rename to put it there and one to switch to it.
+# one command is. What is left for each is one rename to put it there and one to switch to it; where perl is,
+# that does them all.
 #
 # All is in functions and the last line calls the first: a text cut short on its way does nothing. What is
 # not quoted is meant to be split: lists of names, which have no blanks. There is no globbing.
@@ -38,8 +39,8 @@ prepare() {
     # Messages in English, and a character is a byte: ${#...} counts what the controller counts.
     LC_ALL=C PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin
     export LC_ALL PATH
-    # What would make cd and ls print something else than is read here.
-    unset CDPATH QUOTING_STYLE TIME_STYLE
+    # What would make cd and ls print something else than is read here, and perl do something else than it is told.
+    unset CDPATH QUOTING_STYLE TIME_STYLE PERL5OPT PERL5LIB PERLLIB PERL5DB
     newline='
 '
     me=$(id -u)
@@ -285,7 +286,7 @@ lock() {
 # goes back to what was there before that run.
 recover() {
     rm -rf "$work"
-    error=$(mkdir "$work" "$work/in" "$work/to" "$work/back" 2>&1) || fail staging "$error"
+    error=$(mkdir "$work" "$work/in" "$work/before" "$work/to" "$work/back" 2>&1) || fail staging "$error"
     # Made now: a disk that is full later should not hide what the tests say.
     { true >"$work/output"; } 2>/dev/null || fail staging "$work/output cannot be written"
     [ -f "$base/.switch" ] || return 0
@@ -311,21 +312,39 @@ link() {
     error=$(ln -sfn "$1" "$work/link" 2>&1 && mv -fT "$work/link" "$2" 2>&1)
 }
 
+# Renames things under $base, each given as a line `from to`, up to the first that cannot be.
+rename_all() {
+    error=$(
+        # Begun is finished, whoever hangs up.
+        trap '' HUP INT PIPE TERM
+        cd "$base" || exit 1
+        list=$1
+        set -- $list
+        if [ $# -gt 16 ] && command -v perl >/dev/null; then
+            printf '%s' "$list" | perl -ne 'my ($from, $to) = split; rename $from, $to or die "$to: $!\n"' 2>&1
+            exit
+        fi
+        printf '%s' "$list" | while read -r from to; do
+            mv -fT "$from" "$to" 2>&1 || exit 1
+        done
+    )
+}
+
 # The checksums of a version's files, of those that are there.
 sums_of() {
     (cd "$1" 2>/dev/null && sha256sum $files 2>/dev/null)
 }
 
-# Turns the directory $1 into a version of certificate $2, called $3 if that is free; $version is what it is
-# called. The same bytes again are the same version. Other bytes never go under a name that is taken: its
-# files may be in use, and nginx takes a file for unchanged when inode and time are the same.
-keep() {
-    version=$3 tries=1
-    while [ -e "$base/$2/$version" ] || [ -L "$base/$2/$version" ]; do
-        [ "$(sums_of "$base/$2/$version")" != "$(sums_of "$1")" ] || return 0
-        tries=$((tries + 1)) version=$3.$tries
+# What the directory .work/$1 is called as a version of $one: $2 if that is free. The same bytes again are the same
+# version. Other bytes never go under a name that is taken: its files may be in use, and nginx takes a file for
+# unchanged when inode and time are the same. What is to be renamed for it goes into $moves.
+name_version() {
+    version=$2 tries=1
+    while [ -e "$base/$one/$version" ] || [ -L "$base/$one/$version" ]; do
+        [ "$(sums_of "$base/$one/$version")" != "$(sums_of "$work/$1")" ] || return 0
+        tries=$((tries + 1)) version=$2.$tries
     done
-    error=$(mv -fT "$1" "$base/$2/$version" 2>&1)
+    moves="$moves.work/$1 $one/$version$newline"
 }
 
 # Puts the fixed links D/N/...: all at once where there is no D/N yet, else each in the place of what is there.
@@ -402,31 +421,32 @@ write_conf() {
 
 # The switch. What is renamed is on the disk when `end_sync` says so.
 go() {
-    confs='' synced=''
+    confs='' synced='' moves=''
     for entry in "$@"; do
         split "$entry"
-        from=$work/to/:$one
-        [ -L "$from" ] || from=$work/to/$version
-        error=$(mv -fT "$from" "$base/$one/current" 2>&1) || return 1
+        from=:$one
+        [ -L "$work/to/$from" ] || from=$version
+        moves="$moves.work/to/$from $one/current$newline"
         synced="$synced .certfleet/$one"
         [ ! -f "$work/to/$one.conf" ] || confs="$confs $one.conf"
     done
+    rename_all "$moves" || return 1
     [ -z "$confs" ] || error=$(cd "$work/to" && mv -f $confs "$directory/" 2>&1) || return 1
     begin_sync $synced ${confs:+.}
 }
 
 # If even this fails, `.switch` stays, and the next run finds what to do.
 back() {
-    confs='' synced=''
+    confs='' synced='' moves=''
     for entry in "$@"; do
         split "$entry"
-        from=$work/back/:$one
-        [ -L "$from" ] || from=$work/back/$old
-        [ ! -L "$from" ] || error=$(mv -fT "$from" "$base/$one/current" 2>&1) ||
-            fail switch "$one could not be put back: $error"
+        from=:$one
+        [ -L "$work/back/$from" ] || from=$old
+        [ ! -L "$work/back/$from" ] || moves="$moves.work/back/$from $one/current$newline"
         synced="$synced .certfleet/$one"
         [ ! -f "$work/back/$one.conf" ] || confs="$confs $one.conf"
     done
+    rename_all "$moves" || fail switch "it could not be put back: $error"
     [ -z "$confs" ] || error=$(cd "$work/back" && mv -f $confs "$directory/" 2>&1) || fail switch "$error"
     begin_sync $synced ${confs:+.}
     end_sync || fail switch "$error"
@@ -457,6 +477,7 @@ install() {
     judge_request
     survey
     step 'comparing'
+    moves=''
     while read -r one version force old links safety; do
         # With hundreds of them on a slow disk somebody may wonder whether we live.
         step "comparing $one"
@@ -465,6 +486,7 @@ install() {
 $found
 END
     [ -n "$new$same$replace" ] || return 0
+    rename_all "$moves" || fail staging "$error"
     grant
     arm $new $replace && { [ -z "$replace" ] || note $replace; } || fail staging "$error"
     step 'writing to the disk'
@@ -600,7 +622,7 @@ survey() {
     [ -n "$found" ] || fail staging 'the directory cannot be listed'
 }
 
-# Makes a version of the staged files of $one, and sees what it would replace: that goes into a list.
+# Finds what the staged files of $one would replace: that goes into a list.
 compare() {
     live=$directory/$one
     if [ "$safety" != safe ]; then
@@ -631,7 +653,7 @@ compare() {
         return
     fi
     ours="$ours $one"
-    keep "$work/in/$one" "$one" "$version" || fail staging "$error"
+    name_version "in/$one" "$version"
     before=$old
     # Only where it is asked for again: what has been in place ever since is what a newer one goes back to.
     case $version/$recovered in "$old"/*" $one:"*) before=${recovered##*" $one:"} && before=${before%%:*} ;; esac
@@ -697,9 +719,9 @@ copy_live() {
     for file in $files; do
         [ ! -e "$live/$file" ] || set -- "$@" "$live/$file"
     done
-    rm -rf "$work/before"
-    error=$(mkdir "$work/before" 2>&1 && cp "$@" "$work/before/" 2>&1 && cd "$work/before" &&
-        sync $(ls) . 2>&1) && keep "$work/before" "$one" 0-before || fail staging "$error"
+    error=$(mkdir "$work/before/$one" 2>&1 && cp "$@" "$work/before/$one/" 2>&1 && cd "$work/before/$one" &&
+        sync $(ls) . 2>&1) || fail staging "$error"
+    name_version "before/$one" 0-before
     replace="$replace $one:$wanted:$version:take-over"
 }
 

@@ -230,3 +230,50 @@ fn other_bytes_never_go_under_a_name_that_is_taken() {
     let [Outcome::Switched { installed, .. }] = &answer.outcomes[..] else { panic!("{answer:?}") };
     assert_eq!(*installed, format!("{}.2", dir_name(1, "a1")));
 }
+
+#[test]
+fn many_are_renamed_by_perl_where_it_is_and_by_mv_elsewhere() {
+    let names: Vec<String> = (1..=9).map(|n| format!("n{n}.org")).collect();
+    let batch = |version| -> Vec<Bundle> {
+        names.iter().map(|name| bundle(name, version, &format!("v{version}"))).collect()
+    };
+    for shell in SHELLS {
+        let place = Place::new(shell);
+        let real = parts::find("perl").expect("perl is part of every Debian");
+        let perl =
+            |body: &str| script(&place.path("bin/perl"), &body.replace("PERL", &real.display().to_string()));
+        perl("echo x >>\"${0%/*}/ran\"; exec PERL \"$@\"");
+        for version in [1, 2] {
+            place.install(&batch(version));
+            names.iter().for_each(|name| place.assert_ours(name, &format!("v{version}")));
+        }
+        let ran = fs::read_to_string(place.path("bin/ran")).unwrap().lines().count();
+        assert_eq!(ran, 4, "{shell:?}: once to put there, once to switch");
+
+        // It stops half-way. While they are put there, that is all for now.
+        let half = "head -n 3 | PERL \"$@\"; echo 'no more' >&2; exit 1";
+        perl(half);
+        assert_eq!(place.stopped(&batch(3)), ("staging".to_owned(), "no more".to_owned()), "{shell:?}");
+        names.iter().for_each(|name| place.assert_ours(name, "v2"));
+        // While they are switched, all go back, and then each is tried alone.
+        let second = "echo x >>\"${0%/*}/turn\"; [ \"$(wc -l <\"${0%/*}/turn\")\" -eq 2 ]";
+        perl(&format!("if {second}; then {half}; fi; exec PERL \"$@\""));
+        let answer = place.install(&batch(3));
+        let switched = |outcome: &Outcome| matches!(outcome, Outcome::Switched { .. });
+        assert!(answer.outcomes.iter().all(switched), "{shell:?}: {answer:?}");
+        names.iter().for_each(|name| place.assert_ours(name, "v3"));
+    }
+    // Nothing but busybox, and flock, which some distributions leave out of it.
+    let place = Place::new(Shell::Busybox);
+    let _ = fs::remove_file(place.path("bin/flock"));
+    symlink(parts::find("flock").unwrap(), place.path("bin/flock")).unwrap();
+    for version in [1, 2] {
+        let bundles = batch(version);
+        let mut conversation = Conversation::install(&place.host, &bundles).unwrap();
+        let input = conversation.take_input();
+        let output = place.execute(&input, &place.path("bin").display().to_string());
+        let answer = Answer::of(&conversation.records_in(&output).unwrap().unwrap(), &bundles).unwrap();
+        assert_eq!(answer.outcomes.len(), names.len());
+        names.iter().for_each(|name| place.assert_ours(name, &format!("v{version}")));
+    }
+}
