@@ -246,7 +246,7 @@ fn what_cannot_be_read_there_is_told_with_the_way_to_it() {
     let less = format!(
         "exec setpriv --inh-caps={rights} --bounding-set={rights} sh -c \\\"$SSH_ORIGINAL_COMMAND\\\""
     );
-    let closed = |path: PathBuf| fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+    let closed = |path: PathBuf| fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
     if rustix::process::geteuid().is_root() {
         force(sally, &less);
         force(esme, &less);
