@@ -243,7 +243,7 @@ pub(super) enum Key {
     /// A key of a file.
     Whole(Arc<PrivateKey>),
     /// One that the file cannot be used for, and why; the agent may have it.
-    InAgent(PublicKey, IdentityError),
+    InAgent(Box<PublicKey>, IdentityError),
 }
 
 impl Key {
@@ -284,7 +284,7 @@ pub(super) fn read_all(
     for path in paths {
         let key = read(path, passphrase).map(|key| Key::Whole(Arc::new(key))).or_else(|error| {
             match public_half(path, &error).filter(|_| has_agent()) {
-                Some(key) => Ok(Key::InAgent(key, error)),
+                Some(key) => Ok(Key::InAgent(Box::new(key), error)),
                 None => Err(error),
             }
         });

@@ -41,7 +41,7 @@ pub(super) async fn with_keys(
         let mut signer = match key {
             Key::Whole(key) => Signing::ByFile(key),
             Key::InAgent(key, error) => match agent_with(&key).await {
-                Some(agent) => Signing::ByAgent(agent, key),
+                Some(agent) => Signing::ByAgent(Box::new(agent), key),
                 None => {
                     unusable.get_or_insert(error);
                     continue;
@@ -132,7 +132,7 @@ async fn hash_for(
 /// Signs with a key, also for its certificate: of a file russh does so by itself, but for RSA with SHA-1 only.
 enum Signing {
     ByFile(Arc<PrivateKey>),
-    ByAgent(AgentClient<UnixStream>, PublicKey),
+    ByAgent(Box<AgentClient<UnixStream>>, Box<PublicKey>),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -163,7 +163,7 @@ impl Signer for Signing {
         let signature = match self {
             Self::ByAgent(agent, key) => {
                 // With the key itself: that the agent has its certificate, too, is not asked for.
-                let key = AgentIdentity::from(key.clone());
+                let key = AgentIdentity::from(PublicKey::clone(key));
                 return agent.auth_sign(&key, hash, text).await.map_err(SignError::Agent);
             }
             Self::ByFile(key) => match key.key_data() {
