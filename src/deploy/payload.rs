@@ -38,7 +38,8 @@ pub(super) struct Payload<'a> {
 impl<'a> Payload<'a> {
     /// All of it.
     pub(super) fn of<B: Borrow<Bundle>>(files: &'a [MadeFile], bundles: &'a [B]) -> Self {
-        let mut this = Self { files, bundles: bundles.iter().map(Borrow::borrow).collect(), made: 0, left: 0 };
+        let mut this =
+            Self { files, bundles: bundles.iter().map(Borrow::borrow).collect(), made: 0, left: 0 };
         let bytes: usize = this.bundles.iter().map(|bundle| this.size_of(bundle)).sum();
         this.left = (bytes + END.len()).next_multiple_of(BLOCK);
         this
