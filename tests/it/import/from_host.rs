@@ -246,14 +246,13 @@ fn what_cannot_be_read_there_is_told_with_the_way_to_it() {
     let less = format!(
         "exec setpriv --inh-caps={rights} --bounding-set={rights} sh -c \\\"$SSH_ORIGINAL_COMMAND\\\""
     );
-    let closed = |path: PathBuf| fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     if rustix::process::geteuid().is_root() {
         force(sally, &less);
         force(esme, &less);
     }
-    closed(sally.live.clone());
-    closed(esme.root.join("archive/www"));
-    closed(esme.root.join("accounts"));
+    let closed = [sally.live.clone(), esme.root.join("archive/www"), esme.root.join("accounts")];
+    closed.each_ref().map(|path| set(path, 0o000));
     let sudo = edge.root.join("bin/sudo");
     made::write_private(&sudo, "#!/bin/sh\n[ \"$1\" = -n ] || exit 1\nshift; exec \"$@\"\n").unwrap();
     fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755)).unwrap();
@@ -312,6 +311,8 @@ fn what_cannot_be_read_there_is_told_with_the_way_to_it() {
     import("edge", &edge.root, &[]).ended(1).said("`edge` takes certificates only").said("import PATH");
     esme.stop_sshd();
     import("esme", &esme.root, &[]).ended(1).said("`esme` refuses connections");
+    // To be cleared away.
+    closed.each_ref().map(|path| set(path, 0o700));
 }
 
 /// A host key that no host has.
