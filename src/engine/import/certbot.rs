@@ -95,7 +95,8 @@ impl Unreadable {
             Self::File { source, .. } | Self::NoFolder { source, .. }
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {
-                "run this as root, or as the owner of that folder"
+                "run this as root; but on a store of another user, root goes on as that user: give it a copy that it \
+                 may read, or `import` a host of `kind = \"local\"`"
             }
             Self::NoTree { .. } | Self::NoFolder { .. } => {
                 "name the folder that has `live`, `archive` and `renewal`: mostly /etc/letsencrypt"
