@@ -108,8 +108,8 @@ impl Probe {
     ///
     /// In a row, because for a moment after a reload old and new workers both answer. The first of a row is alone, the
     /// others look together a moment later: however many they are, it takes no longer, and two servers that share an
-    /// address hardly agree by chance. Once another certificate was seen, it takes [`TIMES`]; and twice as many each
-    /// time that another is seen after ours.
+    /// address hardly agree by chance. Where another certificate is seen although ours is served there under some
+    /// name, it takes [`TIMES`]; and twice as many each time that another is seen after ours.
     pub async fn until_serves(
         &self,
         question: Question<'_>,
@@ -118,9 +118,15 @@ impl Probe {
     ) -> Result<Look, Look> {
         let is_wanted = |look: &Look| matches!(&look.seen, Seen::Serving(served) if served.fingerprint == until.fingerprint);
         let (turns, mut times, mut pause) = (until.turns, until.times, FIRST_PAUSE);
+        let mut scout = turns.scout().await;
+        let mut looks = 0;
         loop {
             let first = self.look_in_turn(question, until, &now).await;
             let begun = is_wanted(&first);
+            looks += 1;
+            if begun || looks == SCOUTING || !matches!(first.seen, Seen::Serving(_)) {
+                drop(scout.take());
+            }
             let mut row = vec![first];
             if begun && times > 1 {
                 turns.spend(sleep(FIRST_PAUSE)).await;
@@ -133,7 +139,12 @@ impl Probe {
                 turns.progressed();
                 return Ok(look);
             }
-            times = if begun { (times.max(TIMES) * 2).min(MOST_TIMES) } else { times.max(TIMES) };
+            times = match begun {
+                true => (times.max(TIMES) * 2).min(MOST_TIMES),
+                // As long as ours is served under no name, nothing was loaded yet.
+                false if turns.has_progressed() => times.max(TIMES),
+                false => times,
+            };
             pause = (if begun { FIRST_PAUSE } else { pause } * 3 / 2).min(LONGEST_PAUSE);
             if pause >= turns.left(until.within) {
                 return Err(look);
@@ -282,6 +293,8 @@ pub const TIMES: u32 = 5;
 const MOST_TIMES: u32 = 24;
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// So often one name looks for all, which takes half a second.
+const SCOUTING: u32 = 5;
 /// The least time that a look gets.
 const LAST_CHANCE: Duration = Duration::from_millis(500);
 /// The same where other names of the address have come to what was waited for.

@@ -17,10 +17,14 @@ const PATIENCE: u32 = 60;
 /// Waiting for a turn uses up nobody's time, nor does what this machine loses by itself: a controller that is busy says
 /// nothing against the host that it looks at. So time counts while somebody looks, or pauses between two looks, and
 /// anew whenever a name has come to what was waited for.
+///
+/// At first one name looks for all: while nothing is loaded yet, a hundred looks see no more than one.
 #[derive(Debug)]
 pub struct Turns<'a> {
     everywhere: &'a Semaphore,
     here: Semaphore,
+    /// Closed once the first has seen what it waited for, or long enough that it is not there.
+    first: Semaphore,
     spent: Mutex<Spent>,
 }
 
@@ -36,6 +40,19 @@ struct Spent {
     at_progress: Option<Duration>,
 }
 
+/// The right to look before all others; when it is dropped, they look too.
+#[derive(Debug)]
+pub(super) struct Scout<'a> {
+    turns: &'a Turns<'a>,
+    _first: SemaphorePermit<'a>,
+}
+
+impl Drop for Scout<'_> {
+    fn drop(&mut self) {
+        self.turns.first.close();
+    }
+}
+
 /// The right to look once.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
@@ -47,7 +64,12 @@ impl<'a> Turns<'a> {
     /// So many looks at a time at this address, of those that may be under way `everywhere`.
     pub fn new(everywhere: &'a Semaphore, here: usize) -> Self {
         let spent = Spent { busy: 0, until: Instant::now(), all: Duration::ZERO, at_progress: None };
-        Self { everywhere, here: Semaphore::new(here), spent: Mutex::new(spent) }
+        Self { everywhere, here: Semaphore::new(here), first: Semaphore::new(1), spent: Mutex::new(spent) }
+    }
+
+    /// To be the one who looks for all; for the others, to have waited for him.
+    pub(super) async fn scout(&self) -> Option<Scout<'_>> {
+        self.first.acquire().await.ok().map(|first| Scout { turns: self, _first: first })
     }
 
     /// Waits for a turn, which ends when it is dropped.

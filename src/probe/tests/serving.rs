@@ -1,5 +1,7 @@
 //! What honest servers serve, rightly or not.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::model::desired::Host;
 
@@ -173,6 +175,42 @@ async fn two_certificates_that_take_turns_prove_neither() {
     let until =
         Until { fingerprint: wanted, times: TIMES, within: Duration::from_millis(800), turns: &turns };
     Probe::new().until_serves(question, until, now).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn until_something_is_loaded_one_name_looks_for_all() {
+    let ca = Ca::new();
+    let key = KeyPair::generate().unwrap();
+    let [old, new] = [YEAR, YEAR * 2].map(|life| pair(ca.issue(&["*.a.org"], life, &key), &key));
+    let fingerprint = Fingerprint::of(&new.cert[0]);
+    let server = Server::new(vec![old]).await;
+    let (address, certificates) = (server.address, server.certificates.clone());
+    let way = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = way.local_addr().unwrap();
+    let looks = Arc::new(AtomicUsize::new(0));
+    let came = looks.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut near, _) = way.accept().await.unwrap();
+            if came.fetch_add(1, Ordering::Relaxed) == 3 {
+                *certificates.0.lock().unwrap() = vec![new.clone()];
+            }
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(address).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    let everywhere = Semaphore::new(10);
+    let turns = Turns::new(&everywhere, 8);
+    let names: Vec<_> = (0..20).map(|number| domain(&format!("n{number}.a.org"))).collect();
+    let (probe, within) = (Probe::new(), Duration::from_secs(10));
+    let waiting = names.iter().map(|name| {
+        let question = Question { address: at, name, key: None, roots: &ca.roots };
+        probe.until_serves(question, Until { fingerprint, times: 1, within, turns: &turns }, now)
+    });
+    assert!(join_all(waiting).await.iter().all(Result::is_ok));
+    assert_eq!(looks.load(Ordering::Relaxed), 3 + names.len());
 }
 
 #[tokio::test]
