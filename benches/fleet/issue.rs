@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::world::made::write_private;
+use super::world::pebble::Behaviour;
 use super::world::{World, parts};
 use super::{Failed, Line, certfleet, delay, median, processor, processor_of_ended, timed};
 
@@ -19,7 +20,7 @@ struct Place<'a> {
 
 /// Issuing so many certificates at once, the account made before; then what others need in the same world.
 pub(crate) fn line(count: usize, one_way: Option<Duration>) -> Result<Line, Failed> {
-    let world = World::builder().start()?;
+    let world = World::builder().pebble(Behaviour { hurries: true, ..Behaviour::default() }).start()?;
     let proxy = one_way.map(|time| delay::Proxy::start(world.pebble.address, time)).transpose()?;
     let directory = match &proxy {
         Some(proxy) => format!("https://localhost:{}/dir", proxy.port),
