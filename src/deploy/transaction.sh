@@ -574,9 +574,9 @@ stage() {
         fail staging 'what is on the disk is not what was sent: is it full?'
 }
 
-# Makes the directories of new names, and looks at what is there of all of them at once. $found gets a line for each: the plan's name, version, and whether
-# by force; the version that `current` leads to; whether the fixed links are `ours`, some are `missing`, or something
-# `foreign` is in their place; and whether its directories look `safe`.
+# Makes the directories of new names, and looks at what is there of all of them at once. $found gets a line for each:
+# the plan's name, version, and whether by force; the version that `current` leads to; whether the fixed links are
+# `ours`, some are `missing`, or something `foreign` is in their place; and whether its directories look `safe`.
 survey() {
     paths='' missing=''
     for one in $staged; do

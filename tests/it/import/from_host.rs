@@ -252,7 +252,7 @@ fn what_cannot_be_read_there_is_told_with_the_way_to_it() {
         force(esme, &less);
     }
     let closed = [sally.live.clone(), esme.root.join("archive/www"), esme.root.join("accounts")];
-    closed.each_ref().map(|path| set(path, 0o000));
+    closed.iter().for_each(|path| set(path, 0o000));
     let sudo = edge.root.join("bin/sudo");
     made::write_private(&sudo, "#!/bin/sh\n[ \"$1\" = -n ] || exit 1\nshift; exec \"$@\"\n").unwrap();
     fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755)).unwrap();
@@ -312,7 +312,7 @@ fn what_cannot_be_read_there_is_told_with_the_way_to_it() {
     esme.stop_sshd();
     import("esme", &esme.root, &[]).ended(1).said("`esme` refuses connections");
     // To be cleared away.
-    closed.each_ref().map(|path| set(path, 0o700));
+    closed.iter().for_each(|path| set(path, 0o700));
 }
 
 /// A host key that no host has.
